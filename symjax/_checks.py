@@ -1,0 +1,75 @@
+"""How symjax refuses bad input: one place for the checks that every public function shares."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError(message) unless a statically known condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def is_concrete(*trees: PyTree) -> bool:
+    """Whether every array in the trees has a value now, that is, none is being traced."""
+    leaves = jax.tree.leaves(trees)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def require_concrete(
+    condition: Callable[[], Bool[Array, "..."]], message: Callable[[], str], *values: PyTree
+) -> None:
+    """Raise ValueError where the values are concrete and the condition is false somewhere.
+
+    Under a trace nothing happens: there a bad value gives NaN or a false flag, as each function
+    documents. Both arguments are thunks, so that a traced call does no work at all.
+    """
+    if is_concrete(*values) and not bool(jnp.all(condition())):
+        raise ValueError(message())
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The name of a leaf, such as ``layers/0/weight``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def require_finite(name: str, tree: PyTree) -> None:
+    """Raise ValueError naming the first concrete floating leaf of ``tree`` with a NaN or infinity."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if is_floating(leaf) and is_concrete(leaf) and not bool(jnp.all(jnp.isfinite(leaf))):
+            where = f" at leaf '{path_name(path)}'" if path else ""
+            raise ValueError(
+                f"`{name}` holds a NaN or an infinity{where}; expected finite numbers."
+            )
+
+
+def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
+    """Raise ValueError unless two trees agree in structure, shapes and dtypes; names a leaf."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        raise ValueError(
+            f"`{name_a}` and `{name_b}` must have the same tree structure, got "
+            f"{jax.tree.structure(a)} and {jax.tree.structure(b)}."
+        )
+    leaves_a = jax.tree_util.tree_flatten_with_path(a)[0]
+    for (path, x), y in zip(leaves_a, jax.tree.leaves(b), strict=True):
+        x_is, y_is = describe(x), describe(y)
+        if x_is != y_is:
+            raise ValueError(
+                f"`{name_a}` and `{name_b}` differ at leaf '{path_name(path)}': {x_is} and {y_is}."
+            )
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is an array (or abstract array) of real floating-point numbers."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def describe(leaf: Any) -> str:
+    """A short description of a leaf for an error message, such as ``float32[3,4]``."""
+    if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return f"{type(leaf).__name__} {leaf!r}"

@@ -1,0 +1,1 @@
+"""Exponentials, logarithms and polar factors of batches of matrices, on any backend."""

@@ -1,0 +1,20 @@
+"""Products at full precision: on GPU and TPU the default of float32 is TF32 or bfloat16."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def mm(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``a @ b`` at the highest precision of the device."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``jnp.einsum`` at the highest precision of the device."""
+    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
+
+
+def computing_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which numbers of ``dtype`` are computed: half precision is widened to float32."""
+    return jnp.promote_types(dtype, jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)

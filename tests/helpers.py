@@ -1,0 +1,28 @@
+"""What several test files share: one comparison and one unit of rounding error."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def eps(dtype) -> float:
+    return float(jnp.finfo(dtype).eps)
+
+
+def assert_close(actual, expected, *, rtol=0.0, atol=0.0):
+    """Trees agree in structure, shapes and dtypes; numbers agree; NaN only matches nothing."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.shape == b.shape, (a.shape, b.shape)
+        assert a.dtype == b.dtype, (a.dtype, b.dtype)
+        assert np.all(np.isfinite(a)), "not finite"
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def relative_error(actual, expected) -> float:
+    """|actual - expected| / |expected|, norms over the whole tree."""
+    pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
+    difference = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs))
+    return float(difference / np.sqrt(sum(np.sum(b**2) for _, b in pairs)))
