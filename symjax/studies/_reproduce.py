@@ -1,0 +1,110 @@
+"""All studies of the paper in one go, ending with one table of its statements."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from . import STUDIES
+from ._report import table
+from ._result import Statement
+from ._runner import StudyError, check_target, load, publish, run_study, stage
+
+MARK = "reproduce"
+
+
+def reproduce(
+    out: Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+    watch: Callable[[str], Callable[[float, str], None]] | None = None,
+) -> bool:
+    """Run every study at its default size under ``out``/<study>, and say what held.
+
+    ``say`` takes finished lines, ``watch(study)`` gives that study's progress callable. A study
+    that fails is reported and the others still run. Returns whether all of them ran.
+
+    Raises:
+        StudyError: for an ``out`` that cannot be used or a missing package, before any work.
+    """
+    out = Path(out)
+    check_target(out, MARK, overwrite)
+    modules = {name: load(name) for name in STUDIES}
+    for name in STUDIES:
+        check_target(out / name, name, overwrite)
+    rows: list[tuple[str, Statement]] = []
+    failed, seconds = [], {}
+    begin = time.perf_counter()
+    with stage(out) as work:
+        for name, module in modules.items():
+            start = time.perf_counter()
+            progress = watch(name) if watch else None
+            try:
+                result = run_study(
+                    name,
+                    module.Config(seed=seed),
+                    out / name,
+                    overwrite=overwrite,
+                    progress=progress,
+                )
+            except StudyError:
+                raise
+            except Exception:
+                failed.append(name)
+                say(f"{name}: FAILED\n{traceback.format_exc()}")
+                continue
+            seconds[name] = round(time.perf_counter() - start, 2)
+            rows.extend((name, statement) for statement in result.statements)
+            say(f"{name:<10} {seconds[name]:6.1f} s  {out / name}")
+        text = _summary(rows, failed, time.perf_counter() - begin)
+        (work / "summary.txt").write_text(text + "\n")
+        mark = {"study": MARK, "seed": seed, "seconds": seconds, "failed": failed}
+        (work / "manifest.json").write_text(json.dumps(mark, indent=2) + "\n")
+        publish(work, out)
+    say("\n" + text)
+    return not failed
+
+
+def _summary(rows: list[tuple[str, Statement]], failed: list[str], seconds: float) -> str:
+    lines = [table(rows), "", f"{len(rows)} statements, {seconds:.0f} s."]
+    if failed:
+        lines.append(f"Studies that failed: {', '.join(failed)}.")
+    return "\n".join(lines)
+
+
+def quiet_progress(name: str) -> Callable[[float, str], None]:
+    """Progress for a log: nothing until the study's line."""
+    return lambda fraction, message: None
+
+
+def bar_progress(name: str) -> Callable[[float, str], None]:
+    """Progress for a terminal: one bar per study."""
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=100, desc=f"{name:<10}", bar_format="{desc} {bar:30} {n:3.0f}% {postfix}", leave=False
+    )
+
+    def progress(fraction: float, message: str) -> None:
+        bar.set_postfix_str(message, refresh=False)
+        bar.update(round(100 * fraction) - bar.n)
+        if fraction >= 1:
+            bar.close()
+
+    return progress
+
+
+def watcher() -> Callable[[str], Callable[[float, str], None]]:
+    """Bars where a person is looking and tqdm is there, silence otherwise."""
+    if not (sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
+        return quiet_progress
+    try:
+        import tqdm as tqdm
+    except ImportError:
+        return quiet_progress
+    return bar_progress
