@@ -120,8 +120,8 @@ def _write(work: Path, name: str, config: Any, result: Result, seconds: float) -
     text = json.dumps(description, indent=2, default=str)
     # The description travels inside the arrays too, for a data.npz found on its own.
     with open(work / "data.npz", "wb") as file:
-        np.savez_compressed(file, manifest=np.array(text), **result.data)
-    result.figure(result.data).savefig(work / "figure.png", dpi=150)
+        np.savez_compressed(file, manifest=np.array(text), **result.data)  # pyright: ignore
+    result.figure(result.data).savefig(work / "figure.png", dpi=150, bbox_inches="tight")
     (work / "report.txt").write_text(report(description, result))
     (work / "manifest.json").write_text(text + "\n")
 
