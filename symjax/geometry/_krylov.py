@@ -72,39 +72,45 @@ def _interval(action, leaves, rotation, stretch, centre, half, x, terms):
     scaled = jax.tree.map(lambda e: e * centre.astype(e.dtype), stretch)
     point = action.flow((scaled,), leaves)
     if rotation is None:
-        v, a = _series(action, stretch, point, half, terms)
-    else:
-        v, a = _polar_series(action, rotation, stretch, point, half, terms)
-    return _evaluate(v, a, x)
+        velocities = _series(action, stretch, point, half, terms)
+        scale, along, across = _split(velocities)
+        order = jnp.arange(1, terms + 1, dtype=along.dtype)
+        products = _products_of_derivative(einsum("jp,kp->jk", across, across))
+        frame = _evaluate(along, order * along[1:], *products, x)
+        # The derivative was taken in x = s / half.
+        return Frame(scale * frame.speed, scale / half * frame.normal)
+    velocities, accelerations = _polar_series(action, rotation, stretch, point, half, terms)
+    scale, along, across = _split(jnp.concatenate([velocities, accelerations]))
+    gram = einsum("jp,kp->jk", across, across)
+    blocks = (gram[:terms, :terms], gram[:terms, terms:], gram[terms:, terms:])
+    frame = _evaluate(along[:terms], along[terms:], *map(_antidiagonals, blocks), x)
+    return Frame(scale * frame.speed, scale * frame.normal)
 
 
 def _series(action, m, point, half, terms):
-    """Rows v_k half^k and the rows of the derivative."""
+    """Rows v_k half^k, k = 0..terms, of gamma'(c + s)."""
     apply = field(action, m)
     rows = [action.generator(m, point)]
     for k in range(terms):
         scale = half / (k + 1)
         rows.append(tuple(scale.astype(z.dtype) * z for z in apply(rows[-1])))
-    flat = jnp.stack([_flat(row) for row in rows])
-    order = jnp.arange(1, terms + 1, dtype=flat.dtype)[:, None]
-    return flat, order * flat[1:] / half
+    return jnp.stack([_flat(row) for row in rows])
 
 
 def _polar_series(action, rotation, stretch, point, half, terms):
+    """Rows of gamma' and of gamma'' in the frame that turns with e^{tA}."""
     rotate, apply = field(action, rotation), field(action, stretch)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     velocities, accelerations = [], []
-    z, following = point, action.generator(stretch, point)
-    turned = action.generator(rotation, point)
+    turned, following = action.generator(rotation, point), action.generator(stretch, point)
     for k in range(terms):
         first = add(turned, following)  # (A + B) z
-        next_turned = rotate(following)
-        second = add(rotate(first), add(next_turned, apply(following)))  # A(A+B)z + (A+B)Bz
+        next_turned, next_following = rotate(following), apply(following)
+        second = add(rotate(first), add(next_turned, next_following))  # A (A+B) z + (A+B) B z
         velocities.append(_flat(first))
         accelerations.append(_flat(second))
         shrink = lambda tree, k=k: jax.tree.map(lambda e: e * (half / (k + 1)), tree)
-        z, turned = shrink(following), shrink(next_turned)
-        following = apply(z)
+        turned, following = shrink(next_turned), shrink(next_following)
     return jnp.stack(velocities), jnp.stack(accelerations)
 
 
@@ -112,33 +118,50 @@ def _flat(leaves):
     return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
 
-def _evaluate(v, a, x):
-    """|V|, and the part of |A| at right angles to V, for V = sum x^k v_k and A = sum x^k a_k."""
-    scale = jnp.abs(v).max()
-    scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    v, a = v / scale, a / scale
-    size = jnp.sqrt(jnp.sum(v[0] * v[0]))
-    axis = v[0] / jnp.where(size > 0, size, jnp.ones_like(size))
-    along_v, along_a = mm(v, axis), mm(a, axis)
-    v, a = v - along_v[:, None] * axis, a - along_a[:, None] * axis
-    vv, va, aa = (_antidiagonals(y, z) for y, z in ((v, v), (v, a), (a, a)))
-    p, q = _horner(along_v, x), _horner(along_a, x)
-    vv, va, aa = (_horner(c, x) for c in (vv, va, aa))
+def _split(rows):
+    """(scale, components along the first row, what is across it), rows divided by the scale."""
+    # Products rather than reductions: on CPU a sum over a (terms, parameters) array costs more
+    # than the whole series.
+    largest = jnp.abs(rows[0]).max()
+    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    rows = rows / scale
+    size = jnp.sqrt(mm(rows[0], rows[0]))
+    axis = rows[0] / jnp.where(size > 0, size, jnp.ones_like(size))
+    along = mm(rows, axis)
+    return scale, along, rows - along[:, None] * axis
+
+
+def _evaluate(p, q, vv, va, aa, x):
+    """Speed and normal acceleration from polynomials in x.
+
+    p and q are the components of V and A along an axis; vv, va, aa the inner products of what is
+    across it.
+    """
+    p, q, vv, va, aa = (_horner(c, x) for c in (p, q, vv, va, aa))
     squared_speed = p * p + jnp.maximum(vv, 0)
-    # |V ^ A|^2 in the axis and across it.
+    # |V ^ A|^2, in the planes with the axis and in those across it.
     wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + (vv * aa - va * va)
     moving = squared_speed > 0
     safe = jnp.where(moving, squared_speed, jnp.ones_like(squared_speed))
     normal = jnp.sqrt(jnp.maximum(wedge, 0) / safe)
-    return Frame(scale * jnp.sqrt(squared_speed), scale * jnp.where(moving, normal, 0.0))
+    return Frame(jnp.sqrt(squared_speed), jnp.where(moving, normal, 0.0))
 
 
-def _antidiagonals(y: Float[Array, "J P"], z: Float[Array, "K P"]) -> Float[Array, " J+K-1"]:
-    """Coefficients of <sum x^j y_j, sum x^k z_k>."""
-    gram = einsum("jp,kp->jk", y, z)
+def _antidiagonals(gram: Float[Array, "K K"]) -> Float[Array, " 2*K-1"]:
+    """Coefficients of <sum x^j y_j, sum x^k z_k> from the inner products <y_j, z_k>."""
     j, k = np.indices(gram.shape)
-    selector = (j + k)[..., None] == np.arange(gram.shape[0] + gram.shape[1] - 1)
-    return einsum("jk,jki->i", gram, jnp.asarray(selector, gram.dtype))
+    selector = (j + k)[..., None] == np.arange(2 * gram.shape[0] - 1)
+    selector = jnp.asarray(selector.reshape(gram.size, -1), gram.dtype)
+    return mm(gram.reshape(-1), selector)
+
+
+def _products_of_derivative(gram):
+    """Coefficients of |Y|^2, <Y, Y'> and |Y'|^2 for Y = sum x^k y_k."""
+    orders = np.arange(gram.shape[0])
+    squared = _antidiagonals(gram)
+    degrees = jnp.arange(1, squared.shape[0], dtype=gram.dtype)
+    weighted = gram * jnp.asarray(np.outer(orders, orders), gram.dtype)
+    return squared, degrees * squared[1:] / 2, _antidiagonals(weighted[1:, 1:])
 
 
 def _horner(coefficients, x):
