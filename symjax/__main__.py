@@ -121,20 +121,24 @@ def _parse(form: type, words: list[str], prog: str) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """What tyro's box says: its words up to the first rule, and what it thinks was meant."""
-    lines = [re.sub(r"^[│╭╰]\s?|\s*[│╮╯]$", "", line).strip() for line in box.splitlines()]
-    lines = [line for line in lines if not line.startswith(("─ ", "──")) or set(line) == {"─"}]
-    parts, current = [], []
-    for line in [*lines, "─"]:
-        if line and set(line) == {"─"}:
-            parts.append(" ".join(current))
-            current = []
-        elif line:
-            current.append(line)
-    said = parts[0].rstrip(".") + "."
-    meant = next((part for part in parts if part.startswith("Perhaps you meant")), "")
-    option = re.search(r"--[\w-]+", meant)
-    return said + (f" Perhaps {option.group()}?" if option else "")
+    """What tyro's box says: its words up to the first rule, and what it thinks was meant.
+
+    Where the terminal cannot draw lines, the box is its title, a rule, and the same below.
+    """
+    parts = [""]
+    for line in box.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        words = line.strip("│ ")
+        if re.fullmatch(r"[─-]+", words):
+            parts.append("")
+        else:
+            parts[-1] = f"{parts[-1]} {words}".strip()
+    if not box.startswith("╭"):
+        del parts[0]
+    meant = [part for part in parts if part.startswith("Perhaps you meant")]
+    option = re.search(r"--[\w-]+", meant[0]) if meant else None
+    return parts[0].rstrip(".") + "." + (f" Perhaps {option.group()}?" if option else "")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def reproduce(
         StudyError: for an ``out`` that cannot be used or a missing package, before any work.
     """
     out = Path(out)
-    check_target(out, MARK, overwrite)
+    # Studies that an interrupted run finished are no obstacle.
+    check_target(out, MARK, overwrite, ignore=STUDIES)
     modules = {name: load(name) for name in STUDIES}
     for name in STUDIES:
         check_target(out / name, name, overwrite)

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,13 +42,17 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def check_target(out: Path, name: str, overwrite: bool) -> None:
+def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] = ()) -> None:
     """StudyError unless ``out`` is free, empty, or holds an earlier result of the same study."""
     if not out.exists():
         return
     if not out.is_dir():
         raise StudyError(f"--out {out} is a file; expected a directory to write to.")
-    if overwrite or not any(entry for entry in os.scandir(out) if not _is_stage(entry.name)):
+    try:
+        entries = os.listdir(out)
+    except OSError as error:
+        raise StudyError(f"--out {out} cannot be read: {error.strerror}.") from error
+    if overwrite or all(entry in ignore or _is_stage(entry) for entry in entries):
         return
     try:
         earlier = json.loads((out / "manifest.json").read_text())["study"]
