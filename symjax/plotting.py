@@ -186,7 +186,7 @@ def plot_distributions(
 
 def plot_surfaces(
     axes: Axes,
-    sheets: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    sheets: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
     *,
     styles: Sequence[Style] = STYLES,

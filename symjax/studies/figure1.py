@@ -229,7 +229,7 @@ def draw(data: Data):
         ),
     }
     for panel, (name, (title, names)) in zip(axes, panels.items(), strict=True):
-        sheets = [data[f"{name}_{i}"] for i in range(len(names))]
+        sheets = [tuple(data[f"{name}_{i}"]) for i in range(len(names))]
         plotting.plot_surfaces(panel, sheets, list(names), styles=list(names.values()))
         panel.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$w_3$")
         panel.set_title(f"{title}, $x = y = 1$\n{len(sheets)} components", y=0.98)

@@ -133,8 +133,8 @@ def test_a_failure_while_writing_keeps_the_earlier_result(tmp_path, monkeypatch)
 
 
 def test_a_study_that_does_not_exist_is_named_with_the_nearest():
-    with pytest.raises(_runner.StudyError, match="Did you mean 'figure3a'"):
-        _runner.load("figure3")
+    with pytest.raises(_runner.StudyError, match="Did you mean 'figure1'"):
+        _runner.load("figure-1")
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
