@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import require
-from ..groups import NO_PATH, Translation
+from ..groups import NO_PATH, Translation, power_of
 from ._frame import (
     Curve,
     derivatives,
@@ -81,12 +81,12 @@ def _spectrum(action, m):
     rows = {}
     for leg in action.legs:
         low, high, skew = action.factors[leg.factor].spectrum(entries[leg.factor])
-        power = {"vector": 1.0, "covector": -1.0}.get(leg.representation, leg.representation)
+        power = power_of(leg.representation)
         if power < 0:
             low, high = high, low
         old = rows.get(leg.leaf, (0.0, 0.0, 0.0))
         # A leaf moved on two sides is a Kronecker sum: eigenvalues add.
-        new = (low * power, high * power, skew * (1.0 if power in (1.0, -1.0) else abs(power)))
+        new = (low * power, high * power, skew * abs(power))
         rows[leg.leaf] = tuple(x + y for x, y in zip(old, new, strict=True))
     lows, highs, skews = (jnp.stack(column) for column in zip(*rows.values(), strict=True))
     return lows.min(), highs.max(), skews.max()

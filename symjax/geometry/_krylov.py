@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..actions import LinearAction
-from ..groups import Algebra
+from ..groups import Algebra, power_of
 from ..linalg._precision import einsum, mm
 from ._frame import Frame, Leaves, field
 
@@ -62,7 +62,7 @@ def _rate(action, m):
     entries = action._entries(m)
     rates = {}
     for leg in action.legs:
-        power = abs(leg.representation) if isinstance(leg.representation, float | int) else 1
+        power = abs(power_of(leg.representation))
         growth = power * action.factors[leg.factor].growth(entries[leg.factor])
         rates[leg.leaf] = rates.get(leg.leaf, 0) + growth
     return jnp.stack(list(rates.values())).max()

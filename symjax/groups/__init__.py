@@ -1,0 +1,42 @@
+"""Groups of a network's parameters: small static data with pure functions.
+
+An element and an algebra element are arrays (tuples of arrays for a product), so they vmap; every
+method takes leading batch axes. A group also knows how its element moves *one axis* of an array:
+that is all an action needs (see `symjax.actions`).
+
+The *representation* says how: ``"vector"`` is x -> g x, ``"covector"`` is x -> g^-T x (what a
+layer that reads the axis does), and a number p, for scalings only, is x -> g^p x.
+"""
+
+from ._base import (
+    NO_PATH as NO_PATH,
+)
+from ._base import (
+    ONE_EXPONENTIAL as ONE_EXPONENTIAL,
+)
+from ._base import (
+    TWO_EXPONENTIALS as TWO_EXPONENTIALS,
+)
+from ._base import (
+    AbstractGroup as AbstractGroup,
+)
+from ._base import (
+    Algebra as Algebra,
+)
+from ._base import (
+    Element as Element,
+)
+from ._base import (
+    Representation as Representation,
+)
+from ._base import (
+    power_of as power_of,
+)
+from ._finite import Permutation as Permutation
+from ._finite import SignFlip as SignFlip
+from ._matrices import GeneralLinear as GeneralLinear
+from ._matrices import Orthogonal as Orthogonal
+from ._product import Product as Product
+from ._scalings import ComplexScaling as ComplexScaling
+from ._scalings import PositiveScaling as PositiveScaling
+from ._translation import Translation as Translation

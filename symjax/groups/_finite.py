@@ -1,0 +1,144 @@
+"""Finite groups: permutations and sign flips."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from ._base import (
+    NO_PATH,
+    ONE_EXPONENTIAL,
+    AbstractGroup,
+    Element,
+    component_label,
+    default_dtype,
+    is_vector,
+    require_size,
+)
+
+
+class _AbstractFiniteGroup(AbstractGroup):
+    """A finite group: its algebra is {0}, held as one scalar so that "no logarithm" can be NaN."""
+
+    @abc.abstractmethod
+    def _is_identity(self, g: Element) -> Bool[Array, "..."]:
+        """Whether g is the identity."""
+
+    @property
+    def dimension(self):
+        return 0
+
+    def exp(self, m):
+        # A NaN algebra element (no logarithm) cannot be told from 0 in an integer element.
+        identity = self.identity()
+        return jnp.broadcast_to(identity, (*jnp.shape(m), *identity.shape))
+
+    def log(self, g):
+        zero = jnp.zeros((), default_dtype(None))
+        return jnp.where(self._is_identity(g), zero, jnp.nan)
+
+    def random_algebra(self, key, *, scale=1.0, dtype=None):
+        del key, scale
+        return jnp.zeros((), default_dtype(dtype))
+
+    def act_algebra(self, m, x, representation):
+        del representation
+        return x * m.astype(x.dtype)
+
+    def connecting_logs(self, g):
+        stretch = self.log(g)
+        method = jnp.where(jnp.isfinite(stretch), ONE_EXPONENTIAL, NO_PATH)
+        return jnp.zeros_like(stretch), stretch, method
+
+    def spectrum(self, m):
+        return jnp.zeros_like(m), jnp.zeros_like(m), jnp.zeros_like(m)
+
+    def growth(self, m):
+        return jnp.zeros_like(m)
+
+    def compress(self, x):
+        return x
+
+
+class Permutation(_AbstractFiniteGroup):
+    """S_n: elements are integer arrays (..., n) of indices, acting by (g.x)_i = x_{g[i]}."""
+
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_size(self.n)
+
+    @property
+    def number_of_components(self):
+        return math.factorial(self.n)
+
+    def identity(self, dtype=None):
+        del dtype
+        return jnp.arange(self.n)
+
+    def compose(self, g, h):
+        return jnp.take_along_axis(h, g, axis=-1)
+
+    def inverse(self, g):
+        return jnp.argsort(g, axis=-1)
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        del scale, dtype
+        return jax.random.permutation(key, self.n)
+
+    def component(self, g):
+        return component_label(g)
+
+    def contains(self, g):
+        return (jnp.sort(g, axis=-1) == jnp.arange(self.n, dtype=g.dtype)).all(-1)
+
+    def act(self, g, x, representation, inverse=None):
+        del inverse
+        is_vector(representation, "Permutation")
+        return x[g]
+
+    def _is_identity(self, g):
+        return (g == jnp.arange(self.n, dtype=g.dtype)).all(-1)
+
+
+class SignFlip(_AbstractFiniteGroup):
+    """(Z/2)^n: elements are arrays (..., n) of +1 and -1."""
+
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_size(self.n)
+
+    @property
+    def number_of_components(self):
+        return 2**self.n
+
+    def identity(self, dtype=None):
+        return jnp.ones(self.n, default_dtype(dtype))
+
+    def compose(self, g, h):
+        return g * h
+
+    def inverse(self, g):
+        return g
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        del scale
+        return jax.random.rademacher(key, (self.n,), default_dtype(dtype))
+
+    def component(self, g):
+        return component_label((g < 0).astype(jnp.int32))
+
+    def contains(self, g):
+        return (jnp.abs(g) == 1).all(-1)
+
+    def act(self, g, x, representation, inverse=None):
+        del inverse
+        is_vector(representation, "SignFlip")
+        return g[:, None] * x
+
+    def _is_identity(self, g):
+        return (g == 1).all(-1)

@@ -1,0 +1,182 @@
+"""Groups of scales: positive ones, and complex ones on pairs of coordinates."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ._base import (
+    NO_PATH,
+    ONE_EXPONENTIAL,
+    AbstractGroup,
+    component_label,
+    default_dtype,
+    is_vector,
+    power_of,
+    require_size,
+)
+
+
+class PositiveScaling(AbstractGroup):
+    """(R+)^n: one positive scale per coordinate; without ``n``, one scale for a whole array.
+
+    The algebra element is the logarithm of the scales.
+    """
+
+    n: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.n is not None:
+            require_size(self.n)
+
+    @property
+    def _shape(self):
+        return () if self.n is None else (self.n,)
+
+    def _each(self, flags):
+        return flags if self.n is None else flags.all(-1)
+
+    @property
+    def dimension(self):
+        return 1 if self.n is None else self.n
+
+    @property
+    def number_of_components(self):
+        return 1
+
+    def identity(self, dtype=None):
+        return jnp.ones(self._shape, default_dtype(dtype))
+
+    def compose(self, g, h):
+        return g * h
+
+    def inverse(self, g):
+        return jnp.where(g > 0, 1 / g, jnp.nan)
+
+    def exp(self, m):
+        return jnp.exp(m)
+
+    def log(self, g):
+        positive = g > 0
+        return jnp.where(positive, jnp.log(jnp.where(positive, g, jnp.ones_like(g))), jnp.nan)
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
+
+    def random_algebra(self, key, *, scale=1.0, dtype=None):
+        return scale * jax.random.normal(key, self._shape, default_dtype(dtype))
+
+    def component(self, g):
+        return component_label(jnp.zeros(g.shape[: g.ndim - len(self._shape)], jnp.int32))
+
+    def contains(self, g):
+        return self._each(jnp.isfinite(g) & (g > 0))
+
+    def act(self, g, x, representation, inverse=None):
+        del inverse
+        return self.act_algebra(jnp.where(g > 0, g, jnp.nan) ** power_of(representation), x, 1.0)
+
+    def act_algebra(self, m, x, representation):
+        scale = m * power_of(representation)
+        return scale * x if self.n is None else scale[:, None] * x
+
+    def connecting_logs(self, g):
+        stretch = self.log(g)
+        method = jnp.where(self._each(jnp.isfinite(stretch)), ONE_EXPONENTIAL, NO_PATH)
+        return jnp.zeros_like(stretch), stretch, method
+
+    def spectrum(self, m):
+        low, high = (m, m) if self.n is None else (m.min(-1), m.max(-1))
+        return low, high, jnp.zeros_like(low)
+
+    def growth(self, m):
+        return jnp.abs(m).max()
+
+    def compress(self, x):
+        squares = jnp.sum(x * x, axis=None if self.n is None else 1)
+        return jnp.sqrt(squares).reshape(-1, 1)
+
+
+class ComplexScaling(AbstractGroup):
+    """(C*)^n: a nonzero complex scale for each of n pairs of coordinates (2j, 2j+1).
+
+    This is the commutant of n rotations by different angles, as in rotary embeddings. Elements are
+    (..., n, 2), real and imaginary part; algebra elements are (..., n, 2), log modulus and angle.
+    """
+
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_size(self.n)
+
+    @property
+    def dimension(self):
+        return 2 * self.n
+
+    @property
+    def number_of_components(self):
+        return 1
+
+    def identity(self, dtype=None):
+        return jnp.broadcast_to(jnp.array([1.0, 0.0], default_dtype(dtype)), (self.n, 2))
+
+    def compose(self, g, h):
+        (a, b), (c, d) = (g[..., 0], g[..., 1]), (h[..., 0], h[..., 1])
+        return jnp.stack([a * c - b * d, a * d + b * c], axis=-1)
+
+    def inverse(self, g):
+        modulus = jnp.sum(g * g, axis=-1, keepdims=True)
+        return jnp.where(modulus > 0, g * jnp.array([1.0, -1.0], g.dtype) / modulus, jnp.nan)
+
+    def exp(self, m):
+        angle = m[..., 1]
+        return jnp.exp(m[..., :1]) * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+    def log(self, g):
+        nonzero = jnp.any(g != 0, axis=-1)
+        safe = jnp.where(nonzero[..., None], g, jnp.array([1.0, 0.0], g.dtype))
+        a, b = safe[..., 0], safe[..., 1]
+        logs = jnp.stack([jnp.log(a * a + b * b) / 2, jnp.arctan2(b, a)], axis=-1)
+        return jnp.where(nonzero[..., None], logs, jnp.nan)
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
+
+    def random_algebra(self, key, *, scale=1.0, dtype=None):
+        return scale * jax.random.normal(key, (self.n, 2), default_dtype(dtype))
+
+    def component(self, g):
+        return component_label(jnp.zeros(g.shape[:-2], jnp.int32))
+
+    def contains(self, g):
+        return (jnp.isfinite(g).all(-1) & jnp.any(g != 0, axis=-1)).all(-1)
+
+    def act(self, g, x, representation, inverse=None):
+        del inverse
+        if not is_vector(representation, "ComplexScaling"):
+            # (a + bi)^-T as a real 2 x 2 matrix is (a + bi) / |a + bi|^2.
+            modulus = jnp.sum(g * g, axis=-1, keepdims=True)
+            g = jnp.where(modulus > 0, g / modulus, jnp.nan)
+        return self._rotate(g, x)
+
+    def act_algebra(self, m, x, representation):
+        sign = 1.0 if is_vector(representation, "ComplexScaling") else -1.0
+        return self._rotate(m * jnp.array([sign, 1.0], m.dtype), x)
+
+    def _rotate(self, z, x):
+        pairs = x.reshape(self.n, 2, -1)
+        even, odd, (a, b) = pairs[:, 0], pairs[:, 1], (z[:, :1], z[:, 1:])
+        return jnp.stack([a * even - b * odd, b * even + a * odd], axis=1).reshape(x.shape)
+
+    def connecting_logs(self, g):
+        stretch = self.log(g)
+        method = jnp.where(jnp.isfinite(stretch).all((-2, -1)), ONE_EXPONENTIAL, NO_PATH)
+        return jnp.zeros_like(stretch), stretch, method
+
+    def spectrum(self, m):
+        return m[..., 0].min(-1), m[..., 0].max(-1), jnp.abs(m[..., 1]).max(-1)
+
+    def growth(self, m):
+        return jnp.sqrt(jnp.sum(m * m, axis=-1).max())
+
+    def compress(self, x):
+        return x
