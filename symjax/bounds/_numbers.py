@@ -1,0 +1,102 @@
+"""Scalars and batches as arguments: one dtype, one shape, square roots with finite slopes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from .._checks import require, require_concrete
+
+Number = Float[ArrayLike, "..."]
+
+
+def as_floats(**named: Any) -> tuple[tuple[Float[Array, "..."], ...], jnp.dtype]:
+    """Arguments as arrays of one shape in the dtype to compute in, and the dtype to answer in.
+
+    Python numbers take the dtype of the arrays beside them. Raises ValueError naming the argument
+    where two arrays differ in dtype, one is not real, or the shapes do not broadcast.
+    """
+    arrays = {name: jnp.asarray(value) for name, value in named.items()}
+    strong = {}
+    for name, array in arrays.items():
+        require(
+            not jnp.issubdtype(array.dtype, jnp.complexfloating),
+            f"`{name}` must be real, got {array.dtype}.",
+        )
+        if jnp.issubdtype(array.dtype, jnp.floating) and not array.weak_type:
+            strong[name] = array.dtype
+    require(
+        len(set(strong.values())) <= 1,
+        f"Arguments must share one dtype, got {_listed(strong)}; cast one with `.astype`.",
+    )
+    dtype = next(iter(strong.values()), jnp.result_type(float))
+    shapes = {name: array.shape for name, array in arrays.items()}
+    try:
+        shape = jnp.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise ValueError(f"Shapes of the arguments do not broadcast: {_listed(shapes)}.") from None
+    compute = computing_dtype(dtype)
+    return tuple(jnp.broadcast_to(a.astype(compute), shape) for a in arrays.values()), dtype
+
+
+def computing_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
+    """The dtype to compute numbers of several dtypes in: the widest, and float32 at least."""
+    return max((jnp.dtype(d) for d in (*dtypes, jnp.float32)), key=lambda d: jnp.finfo(d).bits)
+
+
+def answer_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
+    """The dtype to answer in: the one dtype where there is one, else that of the computation."""
+    return jnp.dtype(dtypes[0]) if len(set(dtypes)) == 1 else computing_dtype(*dtypes)
+
+
+def _listed(of: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {value}" for name, value in of.items())
+
+
+def require_at_least(low: float, **named: Any) -> None:
+    """Raise ValueError for a concrete argument below ``low``; NaN passes."""
+    _require(lambda value: ~(value < low), f"at least {low:g}", named)
+
+
+def require_positive(**named: Any) -> None:
+    """Raise ValueError for a concrete argument that is zero or negative; NaN passes."""
+    _require(lambda value: ~(value <= 0), "positive", named)
+
+
+def require_unit_interval(**named: Any) -> None:
+    """Raise ValueError for a concrete argument outside [0, 1]; NaN passes."""
+    _require(lambda value: ~((value < 0) | (value > 1)), "in [0, 1]", named)
+
+
+def _require(condition, expected, named):
+    # Evaluated now, even where other values are being traced.
+    with jax.ensure_compile_time_eval():
+        for name, value in named.items():
+            require_concrete(
+                lambda value=value: condition(jnp.asarray(value)),
+                lambda name=name, value=value: f"`{name}` must be {expected}, got {value}.",
+                value,
+            )
+
+
+def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The square root, 0 for x <= 0, where its derivative is 0 instead of infinite; NaN stays."""
+    positive = x > 0
+    root = jnp.sqrt(jnp.where(positive, x, 1.0))
+    return jnp.where(positive, root, jnp.where(x <= 0, 0.0, x))
+
+
+def frobenius(a: Float[Array, "..."]) -> Float[Array, ""]:
+    """The Euclidean norm of all entries, scaled against overflow, with slope 0 at 0."""
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(a), initial=0.0))
+    scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
+    return scale * safe_sqrt(jnp.sum((a / scale) ** 2))
+
+
+def all_true(flags: PyTree) -> Bool[Array, "..."]:
+    """The conjunction of a list of boolean arrays."""
+    total = jnp.asarray(True)
+    for flag in flags:
+        total = total & flag
+    return total
