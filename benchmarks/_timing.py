@@ -1,0 +1,115 @@
+"""What the benchmark scripts share: one core, the best of several runs, a table, a peer process.
+
+Import this before jax: importing it pins the process to one core and one thread.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+_ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+
+def pin() -> None:
+    """Run on one core and one thread from here on."""
+    for name, value in _ONE_THREAD.items():
+        os.environ.setdefault(name, value)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+pin()
+
+
+def best_of(f: Callable, *args: Any, repeats: int = 5) -> float:
+    """Seconds of the fastest of several calls, after one that is not counted (it may compile)."""
+    return min(_times(f, args, repeats))
+
+
+def compile_seconds(f: Callable, *args: Any) -> float:
+    """Seconds to trace and compile a jax function for these arguments, nothing cached."""
+    import jax
+
+    start = time.perf_counter()
+    jax.jit(lambda *a: f(*a)).lower(*args).compile()
+    return time.perf_counter() - start
+
+
+def _times(f, args, repeats):
+    _wait(f(*args))
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _wait(f(*args))
+        yield time.perf_counter() - start
+
+
+def _wait(result):
+    if "jax" in sys.modules:
+        sys.modules["jax"].block_until_ready(result)
+
+
+def machine() -> str:
+    """The processor and the versions that a table was measured with."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), cpu)
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("jax", "numpy", "scipy"):
+        if importlib.util.find_spec(name):
+            versions.append(f"{name} {importlib.import_module(name).__version__}")
+    return f"{cpu}, one core, one thread; {', '.join(versions)}"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as aligned text; the keys of the first row are the columns."""
+    columns = list(rows[0])
+    cells = [columns, *([_text(row.get(c, "")) for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = [
+        "| " + " | ".join(_pad(c, w) for c, w in zip(x, widths, strict=True)) + " |" for x in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def _text(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _pad(text, width):
+    return text.ljust(width)
+
+
+def run_peer(python: str | None, script: str | Path, args: Iterable[str] = ()) -> Any:
+    """The JSON that a peer's script prints as its last line, run by another interpreter.
+
+    None where there is no such interpreter or the peer cannot be imported there: the caller says
+    that it skipped the peer.
+    """
+    if python is None or not Path(python).exists():
+        return None
+    done = subprocess.run(
+        [python, str(script), *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+        check=False,
+    )
+    if done.returncode:
+        print(f"peer failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
