@@ -1,16 +1,130 @@
-"""The matrix exponential."""
+"""The matrix exponential, of one matrix and along a ray."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import describe, is_floating, require
+from ._arguments import square_matrices
+from ._frechet import expm_frechet
+from ._precision import einsum, mm
+from ._taylor import MAX_SQUARINGS, exponential, power_norm, repeated_square, squarings
+
+# A path is cut at multiples of 1/8 of its longest time.
+_CUTS = 8
+_DEGREE = {64: 18, 32: 12}
+
 
 def expm(a: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
-    """exp(a) of every matrix of a batch."""
-    flat = a.reshape(-1, *a.shape[-2:])
-    return jax.vmap(jax.scipy.linalg.expm)(flat).reshape(a.shape)
+    """The exponential of every matrix of a batch.
+
+    exp(a) = sum_k a^k / k!, by scaling, a Taylor polynomial and squaring. The relative error grows
+    like |a| eps: a rotation by 100 rad is right to 1e-13 in float64 and 2e-5 in float32. Half
+    precision is computed in float32. Differentiable to any order, forward and reverse.
+
+    Where the exponential overflows, entries are infinite or NaN; NaN also where ``a`` is not finite
+    or is larger than 2^60, where no digit could be right.
+
+    Raises ValueError unless ``a`` is a floating array of shape (..., n, n).
+
+    Example:
+        >>> turn = jnp.array([[0.0, -jnp.pi], [jnp.pi, 0.0]])
+        >>> bool(jnp.allclose(expm(turn), -jnp.eye(2), atol=1e-5))
+        True
+    """
+    return _expm(square_matrices("a", a)).astype(a.dtype)
+
+
+@jax.custom_jvp
+def _expm(a):
+    n = a.shape[-1]
+    return jax.vmap(exponential)(a.reshape(-1, n, n)).reshape(a.shape)
+
+
+@_expm.defjvp
+def _expm_jvp(primals, tangents):
+    (a,), (e,) = primals, tangents
+    return _expm(a), expm_frechet(a, e)
 
 
 def expm_path(m: Float[Array, "... n n"], ts: Float[Array, " T"]) -> Float[Array, "... T n n"]:
-    """exp(t m) at many times."""
-    return expm(ts[:, None, None] * m[..., None, :, :])
+    """exp(t m) for every time of ``ts`` (T,), times of either sign, sharing their work.
+
+    The powers of m and the exponentials at a few multiples of max|t|/8 are computed once; each time
+    then costs two products, whatever |m| is. Accuracy, dtypes and overflow as for `expm`.
+
+    Raises ValueError unless ``m`` is a floating array of shape (..., n, n) and ``ts`` a floating
+    array of shape (T,).
+
+    Example:
+        >>> path = expm_path(jnp.zeros((2, 2)), jnp.linspace(0.0, 1.0, 5))
+        >>> path.shape
+        (5, 2, 2)
+    """
+    wide = square_matrices("m", m)
+    require(
+        is_floating(ts) and ts.ndim == 1,
+        f"`ts` must be a floating array of times of shape (T,), got {describe(ts)}.",
+    )
+    return _expm_path(wide, ts.astype(wide.dtype)).astype(m.dtype)
+
+
+@jax.custom_jvp
+def _expm_path(m, ts):
+    # The shared work pays for itself from about twice as many times as there are cuts.
+    if ts.shape[0] < 2 * _CUTS:
+        return _expm(_ray(m, ts))
+    n = m.shape[-1]
+    path = jax.vmap(_shared_path, (0, None))(m.reshape(-1, n, n), ts)
+    return path.reshape(*m.shape[:-2], ts.shape[0], n, n)
+
+
+@_expm_path.defjvp
+def _expm_path_jvp(primals, tangents):
+    (m, ts), (dm, dts) = primals, tangents
+    ray, direction = jax.jvp(_ray, primals, tangents)
+    return _expm_path(m, ts), expm_frechet(ray, direction)
+
+
+def _ray(m, ts):
+    return einsum("t,...ij->...tij", ts, m)
+
+
+def _shared_path(m, ts):
+    """exp(t m) = exp(r m) exp(j h m) with j an integer and |r| <= h/2."""
+    n = m.shape[-1]
+    longest = jnp.max(jnp.abs(ts))
+    step = jnp.where(longest > 0, longest, jnp.ones_like(longest)) / _CUTS
+    cut = jnp.round(ts / step)
+    rest = (ts - cut * step) / (step / 2)
+    near, finite = _short_times(m * (step / 2), rest)
+    steps = jax.vmap(exponential)(jnp.stack([m, -m]) * step)
+    forward, backward = jax.vmap(_powers)(steps)
+    far = jnp.concatenate([backward[:0:-1], forward])
+    path = mm(near, far[cut.astype(jnp.int32) + _CUTS])
+    return jnp.where(finite, path, jnp.nan)
+
+
+def _short_times(m, ts):
+    """exp(t m) for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
+    n, degree = m.shape[-1], _DEGREE[64 if jnp.finfo(m.dtype).bits == 64 else 32]
+    square = mm(m, m)
+    size = power_norm(m, square, mm(square, m))
+    s = squarings(size)
+    scaled = m * jnp.exp2(-s.astype(m.dtype))
+    step = lambda power, _: (mm(power, scaled), power)
+    powers = jax.lax.scan(step, jnp.eye(n, dtype=m.dtype), None, length=degree + 1)[1]
+    # t^k / k! as running products of t / k.
+    factors = [jnp.ones_like(ts), *(ts / k for k in range(1, degree + 1))]
+    weights = jnp.cumprod(jnp.stack(factors, axis=1), axis=1)
+    path = mm(weights, powers.reshape(degree + 1, n * n)).reshape(-1, n, n)
+    return repeated_square(path, s), size <= 2.0**MAX_SQUARINGS
+
+
+def _powers(x):
+    """x^0, ..., x^8 by three rounds of products."""
+    table, last = x[None], x
+    while table.shape[0] < _CUTS:
+        table = jnp.concatenate([table, mm(table, last)])
+        last = table[-1]
+    return jnp.concatenate([jnp.eye(x.shape[-1], dtype=x.dtype)[None], table])
