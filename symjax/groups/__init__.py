@@ -10,33 +10,16 @@ layer that reads the axis does), and a number p, for scalings only, is x -> g^p 
 
 from ._base import (
     NO_PATH as NO_PATH,
-)
-from ._base import (
     ONE_EXPONENTIAL as ONE_EXPONENTIAL,
-)
-from ._base import (
     TWO_EXPONENTIALS as TWO_EXPONENTIALS,
-)
-from ._base import (
     AbstractGroup as AbstractGroup,
-)
-from ._base import (
     Algebra as Algebra,
-)
-from ._base import (
     Element as Element,
-)
-from ._base import (
     Representation as Representation,
-)
-from ._base import (
     power_of as power_of,
 )
-from ._finite import Permutation as Permutation
-from ._finite import SignFlip as SignFlip
-from ._matrices import GeneralLinear as GeneralLinear
-from ._matrices import Orthogonal as Orthogonal
+from ._finite import Permutation as Permutation, SignFlip as SignFlip
+from ._matrices import GeneralLinear as GeneralLinear, Orthogonal as Orthogonal
 from ._product import Product as Product
-from ._scalings import ComplexScaling as ComplexScaling
-from ._scalings import PositiveScaling as PositiveScaling
+from ._scalings import ComplexScaling as ComplexScaling, PositiveScaling as PositiveScaling
 from ._translation import Translation as Translation

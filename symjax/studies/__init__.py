@@ -5,10 +5,7 @@ A study is a module with a frozen dataclass ``Config`` (first field ``seed``) an
 ``import symjax`` needs neither matplotlib nor scikit-learn.
 """
 
-from ._result import Data as Data
-from ._result import Progress as Progress
-from ._result import Result as Result
-from ._result import Statement as Statement
+from ._result import Data as Data, Progress as Progress, Result as Result, Statement as Statement
 
 STUDIES: dict[str, str] = {
     "figure1": "The minimum of a three-layer linear net, with and without a skip connection",
