@@ -78,16 +78,19 @@ class LinearAction(eqx.Module):
         leaves, structure = jax.tree.flatten(params)
         places = self.places(params)
         tangents = [jnp.zeros_like(leaf) for leaf in leaves]
+        dtypes = [getattr(leaf, "dtype", None) for leaf in leaves]
         for leg, place in zip(self.legs, places, strict=True):
             group, entry = self.factors[leg.factor], entries[leg.factor]
             moved = _along(
                 leg.axis,
-                leaves[place],
+                _widen(leaves[place]),
                 lambda x, group=group, entry=entry, leg=leg: group.act_algebra(
                     _cast(entry, x), x, leg.representation
                 ),
             )
-            tangents[place] = tangents[place] + moved
+            tangents[place] = _widen(tangents[place]) + moved
+        for place in set(places):
+            tangents[place] = tangents[place].astype(dtypes[place])
         return jax.tree.unflatten(structure, tangents)
 
     def flow(self, generators: Sequence[Algebra], params: PyTree) -> PyTree:

@@ -1,15 +1,18 @@
 """Speed and normal acceleration of e^{tA} e^{tB} w at many times for the price of a few.
 
-Around the middle c of an interval, gamma'(c + s) = sum_k s^k v_k with v_k = A^k gamma'(c) / k!.
-All that geometry needs are inner products of the v_k: one small Gram matrix turns every time into
-the value of a few short polynomials. Nothing of size times x parameters exists, and the number of
-times hardly matters.
+Around a point c, gamma'(c + s) = sum_k s^k v_k with v_k = A^k gamma'(c) / k!. All that geometry
+needs are inner products of the v_k: one small Gram matrix turns every time into the value of a few
+short polynomials, and its diagonal says how far from c the series may be trusted. Nothing of size
+times x parameters exists, and the number of times hardly matters. The curve is walked from its
+first time to its last; the same rows give the point where the next series starts, so that a short
+curve that starts at t = 0 needs no matrix exponential at all.
 
 The one danger is cancellation: |n| may be far smaller than |gamma''|. So the direction of v_0 is
 split off first, and the Gram matrix holds only what is at right angles to it; then
 |gamma' ^ gamma''|^2 is a sum in which nothing large cancels.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +23,17 @@ from ..groups import Algebra, power_of
 from ..linalg._precision import einsum, mm
 from ._frame import Frame, Leaves, field
 
-# Terms of the series, and the largest rate x half-width for which they reach rounding error:
-# radius^terms / terms! = eps. Fewer terms mean more intervals; these were the cheapest measured.
+# Terms of the series: fewer mean shorter steps. These were the cheapest measured.
 _TERMS = {32: 10, 64: 18}
-_RADIUS = {32: 0.9, 64: 1.0}
-_MOST_INTERVALS = 2**14
+_MOST_STEPS = 2**14
+
+
+class _Series(eqx.Module):
+    """Rows of the Taylor series of a curve in u = (t - c) / unit, flattened over the leaves."""
+
+    velocities: Float[Array, "K P"]
+    accelerations: Float[Array, "J P"] | None
+    drift: Float[Array, "K P"]  # of the derivative of e^{tB} w, which is what is walked
 
 
 def frames(
@@ -35,27 +44,32 @@ def frames(
     times: Float[Array, " T"],
 ) -> Frame:
     """The frames of exp(t rotation) exp(t stretch).leaves at all times."""
-    bits = jnp.finfo(times.dtype).bits
-    low, span = times.min(), times.max() - times.min()
+    low, high = times.min(), times.max()
     rate = _rate(action, stretch).astype(times.dtype)
-    count = jnp.ceil(rate * span / (2 * _RADIUS[bits]))
-    count = jnp.clip(jnp.where(jnp.isfinite(count), count, 1), 1, _MOST_INTERVALS)
-    # A single time has no span; then any positive half-width will do.
-    half = jnp.where(span > 0, span / (2 * count), 1 / (1 + rate))
-    index = jnp.clip(jnp.floor((times - low) / (2 * half)), 0, count - 1)
+    unit = 1 / jnp.where(rate > 0, rate, jnp.ones_like(rate))
 
-    def interval(carry):
-        j, speed, normal = carry
-        centre = low + (2 * j + 1) * half
-        x = jnp.clip((times - centre) / half, -1, 1)
-        here = _interval(action, leaves, rotation, stretch, centre, half, x, _TERMS[bits])
-        pick = lambda new, old: jnp.where(index == j, new, old)
-        return j + 1, pick(here.speed, speed), pick(here.normal, normal)
+    def unfinished(carry):
+        steps, start, *_ = carry
+        # The first step is always made: of a single time, of NaN.
+        return (steps == 0) | ((start < high) & (steps < _MOST_STEPS))
 
-    zero = jnp.zeros_like(times)
-    start = (jnp.zeros((), times.dtype), zero, zero)
-    _, speed, normal = jax.lax.while_loop(lambda carry: carry[0] < count, interval, start)
-    return Frame(speed, normal)
+    def walk(carry):
+        steps, start, point, speed, normal = carry
+        series = _series(action, rotation, stretch, point, unit)
+        evaluate, reach = _expand(series, unit)
+        end = jnp.minimum(start + reach * unit, high)
+        here = evaluate((jnp.minimum(times, end) - start) / unit)
+        # Later times hold the frame at the end until their own step comes.
+        keep = lambda new, old: jnp.where(times >= start, new, old)
+        point = _advance(series.drift, point, (end - start) / unit, unit)
+        return steps + 1, end, point, keep(here.speed, speed), keep(here.normal, normal)
+
+    nothing = jnp.full_like(times, jnp.nan)
+    start = _start(action, leaves, stretch, low)
+    carry = (jnp.zeros((), jnp.int32), low, start, nothing, nothing)
+    _, end, _, speed, normal = jax.lax.while_loop(unfinished, walk, carry)
+    reached = jnp.isnan(end) | (times <= end)
+    return Frame(jnp.where(reached, speed, jnp.nan), jnp.where(reached, normal, jnp.nan))
 
 
 def _rate(action, m):
@@ -68,50 +82,96 @@ def _rate(action, m):
     return jnp.stack(list(rates.values())).max()
 
 
-def _interval(action, leaves, rotation, stretch, centre, half, x, terms):
-    scaled = jax.tree.map(lambda e: e * centre.astype(e.dtype), stretch)
-    point = action.flow((scaled,), leaves)
+def _start(action, leaves, stretch, low):
+    """e^{low B} w. A loop of one turn or none: at low = 0, the usual case, nothing is computed."""
+
+    def flow(carry):
+        scaled = jax.tree.map(lambda e: e * low.astype(e.dtype), stretch)
+        return jnp.zeros_like(low), action.flow((scaled,), leaves)
+
+    return jax.lax.while_loop(lambda carry: carry[0] != 0, flow, (low, leaves))[1]
+
+
+def _advance(drift, point, u, unit):
+    """The point u units further: each leaf plus the integral of its rows."""
+    orders = jnp.arange(1, drift.shape[0] + 1, dtype=u.dtype)
+    moved = _flat(point) + mm(unit * u**orders / orders, drift)
+    sizes = np.cumsum([leaf.size for leaf in point])[:-1]
+    parts = jnp.split(moved, sizes)
+    return tuple(p.reshape(x.shape) for p, x in zip(parts, point, strict=True))
+
+
+def _expand(series, unit):
+    """(u -> frame at distance u, how far that is true), from inner products of the rows."""
+    if series.accelerations is None:
+        scale, along, across = _split(series.velocities)
+        gram = einsum("jp,kp->jk", across, across)
+        order = jnp.arange(1, along.shape[0], dtype=along.dtype)
+        coefficients = (along, order * along[1:], *_products_of_derivative(gram))
+        sizes, units = (_sizes(along, gram),), scale / unit
+    else:
+        terms = series.velocities.shape[0]
+        scale, along, across = _split(jnp.concatenate([series.velocities, series.accelerations]))
+        gram = einsum("jp,kp->jk", across, across)
+        blocks = (gram[:terms, :terms], gram[:terms, terms:], gram[terms:, terms:])
+        coefficients = (along[:terms], along[terms:], *map(_antidiagonals, blocks))
+        sizes, units = jnp.split(_sizes(along, gram), [terms]), scale
+
+    def evaluate(u):
+        frame = _evaluate(*coefficients, u)
+        return Frame(scale * frame.speed, units * frame.normal)
+
+    return evaluate, _reach(sizes)
+
+
+def _sizes(along, gram):
+    return jnp.sqrt(along * along + jnp.maximum(jnp.diagonal(gram), 0))
+
+
+def _reach(sizes):
+    """The distance up to which the last rows do not exceed rounding error of the largest.
+
+    At most as many units as there are rows: further out the rows that were left out might grow.
+    """
+    eps, terms = jnp.finfo(sizes[0].dtype).eps, sizes[0].shape[0]
+    # Two rows, for series whose odd or even rows vanish.
+    orders = jnp.arange(terms - 2, terms, dtype=sizes[0].dtype)
+    reach = jnp.asarray(terms, sizes[0].dtype)
+    for rows in sizes:
+        last = rows[-2:]
+        ratio = eps * rows.max() / jnp.where(last > 0, last, jnp.ones_like(last))
+        bound = jnp.where(last > 0, ratio ** (1 / orders), jnp.inf)
+        reach = jnp.minimum(reach, bound.min())
+    return reach
+
+
+def _series(action, rotation, stretch, point, unit):
+    shrink = lambda tree, k: tuple((unit / (k + 1)).astype(z.dtype) * z for z in tree)
+    terms, apply = _TERMS[jnp.finfo(unit.dtype).bits], field(action, stretch)
     if rotation is None:
-        velocities = _series(action, stretch, point, half, terms)
-        scale, along, across = _split(velocities)
-        order = jnp.arange(1, terms + 1, dtype=along.dtype)
-        products = _products_of_derivative(einsum("jp,kp->jk", across, across))
-        frame = _evaluate(along, order * along[1:], *products, x)
-        # The derivative was taken in x = s / half.
-        return Frame(scale * frame.speed, scale / half * frame.normal)
-    velocities, accelerations = _polar_series(action, rotation, stretch, point, half, terms)
-    scale, along, across = _split(jnp.concatenate([velocities, accelerations]))
-    gram = einsum("jp,kp->jk", across, across)
-    blocks = (gram[:terms, :terms], gram[:terms, terms:], gram[terms:, terms:])
-    frame = _evaluate(along[:terms], along[terms:], *map(_antidiagonals, blocks), x)
-    return Frame(scale * frame.speed, scale * frame.normal)
+        rows = [action.generator(stretch, point)]
+        for k in range(terms):
+            rows.append(shrink(apply(rows[-1]), k))
+        velocities = jnp.stack([_flat(row) for row in rows])
+        return _Series(velocities, None, velocities)
+    return _polar_series(action, rotation, stretch, point, shrink, terms)
 
 
-def _series(action, m, point, half, terms):
-    """Rows v_k half^k, k = 0..terms, of gamma'(c + s)."""
-    apply = field(action, m)
-    rows = [action.generator(m, point)]
-    for k in range(terms):
-        scale = half / (k + 1)
-        rows.append(tuple(scale.astype(z.dtype) * z for z in apply(rows[-1])))
-    return jnp.stack([_flat(row) for row in rows])
-
-
-def _polar_series(action, rotation, stretch, point, half, terms):
+def _polar_series(action, rotation, stretch, point, shrink, terms):
     """Rows of gamma' and of gamma'' in the frame that turns with e^{tA}."""
     rotate, apply = field(action, rotation), field(action, stretch)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
-    velocities, accelerations = [], []
+    velocities, accelerations, drift = [], [], []
     turned, following = action.generator(rotation, point), action.generator(stretch, point)
-    for k in range(terms):
+    for k in range(terms + 1):
         first = add(turned, following)  # (A + B) z
         next_turned, next_following = rotate(following), apply(following)
         second = add(rotate(first), add(next_turned, next_following))  # A (A+B) z + (A+B) B z
         velocities.append(_flat(first))
         accelerations.append(_flat(second))
-        shrink = lambda tree, k=k: jax.tree.map(lambda e: e * (half / (k + 1)), tree)
-        turned, following = shrink(next_turned), shrink(next_following)
-    return jnp.stack(velocities), jnp.stack(accelerations)
+        drift.append(_flat(following))
+        turned, following = shrink(next_turned, k), shrink(next_following, k)
+    return _Series(*map(jnp.stack, (velocities, accelerations, drift)))
 
 
 def _flat(leaves):
@@ -128,7 +188,7 @@ def _split(rows):
     size = jnp.sqrt(mm(rows[0], rows[0]))
     axis = rows[0] / jnp.where(size > 0, size, jnp.ones_like(size))
     along = mm(rows, axis)
-    return scale, along, rows - along[:, None] * axis
+    return scale, along, rows - along[:, None] * axis[None, :]
 
 
 def _evaluate(p, q, vv, va, aa, x):

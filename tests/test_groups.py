@@ -1,0 +1,274 @@
+"""The laws of every group, over sizes, dtypes, batch axes and samples near the identity."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings, strategies as st
+
+import symjax
+from symjax import groups
+
+from .helpers import eps
+
+SIZES = (1, 4)
+
+
+def continuous(n):
+    return [
+        symjax.GeneralLinear(n),
+        symjax.Orthogonal(n),
+        symjax.PositiveScaling(n),
+        symjax.PositiveScaling(),
+        symjax.ComplexScaling(n),
+        symjax.Translation(n),
+        symjax.Product([symjax.GeneralLinear(n), symjax.PositiveScaling(n)]),
+    ]
+
+
+def finite(n):
+    return [symjax.Permutation(n), symjax.SignFlip(n)]
+
+
+def every_group():
+    return [group for n in SIZES for group in continuous(n) + finite(n)]
+
+
+def distance(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return jnp.stack([jnp.max(jnp.abs(x - y)) for x, y in pairs]).max()
+
+
+def magnitude(*trees):
+    return jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(trees)]).max()
+
+
+def condition(g):
+    squares = [x for x in jax.tree.leaves(g) if x.ndim >= 2 and x.shape[-1] == x.shape[-2]]
+    return jnp.stack([jnp.linalg.cond(x) for x in squares]).max() if squares else 1.0
+
+
+@functools.cache
+def residuals(group, dtype):
+    """One compiled function of (key, scale): every law's residual and what rounding allows."""
+
+    def laws(key, scale):
+        f, g, h = (
+            group.exp(scaled(group.random_algebra(k, dtype=dtype), scale))
+            if group.dimension
+            else group.random(k, dtype=dtype)
+            for k in jax.random.split(key, 3)
+        )
+        one, compose = group.identity(dtype), group.compose
+        # A product rounds by n eps of the sizes; an inverse also by the condition number.
+        allowed = jnp.maximum(1.0, magnitude(f, g, h)) ** 3 * condition(g) ** 2
+        found = jnp.stack(
+            [
+                distance(compose(compose(f, g), h), compose(f, compose(g, h))),
+                distance(compose(one, g), g),
+                distance(compose(g, one), g),
+                distance(compose(g, group.inverse(g)), one),
+                distance(compose(group.inverse(g), g), one),
+            ]
+        )
+        return found / allowed, group.contains(g)
+
+    return jax.jit(laws)
+
+
+@functools.cache
+def round_trips(group, dtype):
+    def laws(key, scale):
+        m = scaled(group.random_algebra(key, dtype=dtype), scale)
+        g = group.exp(m)
+        half = group.exp(scaled(m, 0.5))
+        found = jnp.stack(
+            [
+                distance(group.log(g), m),
+                distance(group.exp(group.log(g)), g),
+                distance(group.compose(half, half), g),
+            ]
+        )
+        return found / (condition(g) * jnp.maximum(1.0, magnitude(g)))
+
+    return jax.jit(laws)
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), tree)
+
+
+dtypes = st.sampled_from([jnp.float32, jnp.float64])
+seeds = st.integers(0, 2**31 - 1)
+
+
+@pytest.mark.parametrize("group", every_group(), ids=repr)
+@settings(max_examples=8, deadline=None)
+@given(seed=seeds, scale=st.sampled_from([1e-6, 0.3, 1.0]), dtype=dtypes)
+def test_group_axioms(group, seed, scale, dtype):
+    with jax.enable_x64(True):
+        found, contained = residuals(group, dtype)(jax.random.key(seed), scale)
+        assert bool(contained)
+        assert float(found.max()) <= 50 * eps(dtype)
+
+
+@pytest.mark.parametrize("group", [g for n in SIZES for g in continuous(n)], ids=repr)
+@settings(max_examples=8, deadline=None)
+@given(seed=seeds, scale=st.sampled_from([1e-6, 0.1, 0.3]), dtype=dtypes)
+def test_exp_and_log_round_trip(group, seed, scale, dtype):
+    # Scales keep |m| below pi, where the principal logarithm inverts exp.
+    with jax.enable_x64(True):
+        found = round_trips(group, dtype)(jax.random.key(seed), scale)
+        assert float(found.max()) <= 100 * eps(dtype)
+
+
+@pytest.mark.parametrize("group", [g for n in SIZES for g in continuous(n)], ids=repr)
+def test_exponentials_lie_in_the_identity_component(group):
+    g = group.random(jax.random.key(0))
+    assert group.component(g) == group.component(group.identity())
+
+
+@pytest.mark.parametrize("group", every_group(), ids=repr)
+def test_dimension_counts_the_algebra(group):
+    """The rank of many random algebra elements is the dimension."""
+    keys = jax.random.split(jax.random.key(0), group.dimension + 3)
+    flat = lambda key: jnp.concatenate(
+        [jnp.ravel(x) for x in jax.tree.leaves(group.random_algebra(key))]
+    )
+    assert np.linalg.matrix_rank(np.asarray(jax.vmap(flat)(keys))) == group.dimension
+
+
+def test_number_of_components():
+    assert symjax.GeneralLinear(3).number_of_components == 2
+    assert symjax.Orthogonal(3).number_of_components == 2
+    assert symjax.PositiveScaling(3).number_of_components == 1
+    assert symjax.ComplexScaling(3).number_of_components == 1
+    assert symjax.Permutation(4).number_of_components == 24
+    assert symjax.SignFlip(4).number_of_components == 16
+    assert symjax.Translation(4).number_of_components == 1
+    product = symjax.Product([symjax.GeneralLinear(2)] * 3)
+    assert product.number_of_components == 8
+
+
+def test_components_of_random_finite_elements_are_all_reached():
+    group = symjax.Permutation(3)
+    labels = {group.component(group.random(jax.random.key(i))) for i in range(60)}
+    assert len(labels) == math.factorial(3)
+    signs = symjax.SignFlip(2)
+    assert len({signs.component(signs.random(jax.random.key(i))) for i in range(40)}) == 4
+
+
+def test_component_is_hashable_outside_jit_and_integer_inside():
+    group = symjax.Product([symjax.GeneralLinear(2), symjax.SignFlip(2)])
+    g = (jnp.diag(jnp.array([-1.0, 2.0])), jnp.array([1.0, -1.0]))
+    assert {group.component(g): "a"} == {(1, (0, 1)): "a"}
+    label = jax.jit(group.component)(g)
+    assert jnp.issubdtype(label.dtype, jnp.integer)
+    assert label.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("kind", ["GeneralLinear", "Orthogonal"])
+def test_batch_axes(kind, n):
+    group = getattr(symjax, kind)(n)
+    keys = jax.random.split(jax.random.key(3), 6)
+    batch = jax.vmap(group.random)(keys).reshape(2, 3, n, n)
+    assert group.compose(batch, batch).shape == batch.shape
+    one_by_one = jnp.stack([group.inverse(g) for g in batch.reshape(6, n, n)])
+    np.testing.assert_allclose(
+        group.inverse(batch).reshape(6, n, n), one_by_one, rtol=1e-4, atol=1e-5
+    )
+    assert np.shape(group.component(batch)) == (2, 3)
+    assert group.contains(batch).shape == (2, 3)
+
+
+def test_complex_scaling_is_complex_multiplication():
+    group = symjax.ComplexScaling(3)
+    g, h = group.random(jax.random.key(0)), group.random(jax.random.key(1))
+    as_complex = lambda z: np.asarray(z[..., 0]) + 1j * np.asarray(z[..., 1])
+    expected = as_complex(g) * as_complex(h)
+    np.testing.assert_allclose(as_complex(group.compose(g, h)), expected, rtol=1e-6)
+    x = jax.random.normal(jax.random.key(2), (6, 2))
+    z = np.asarray(x)[0::2] + 1j * np.asarray(x)[1::2]
+    moved = np.asarray(group.act(g, x, "vector"))
+    np.testing.assert_allclose(
+        moved[0::2] + 1j * moved[1::2], as_complex(g)[:, None] * z, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_complex_scaling_commutes_with_rotations_of_pairs():
+    group = symjax.ComplexScaling(2)
+    angle = np.array([0.7, -1.9])
+    rotation = scipy.linalg.block_diag(
+        *[np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in angle]
+    ).astype(np.float32)
+    g = group.random(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (4, 3))
+    there = group.act(g, jnp.asarray(rotation @ x), "vector")
+    np.testing.assert_allclose(there, rotation @ group.act(g, x, "vector"), atol=1e-5)
+
+
+@pytest.mark.parametrize("group", every_group(), ids=repr)
+def test_covector_pairs_with_vector(group):
+    """<g^-T y, g x> = <y, x>: what makes the function invariant. Translations have no pairing."""
+    if isinstance(group, symjax.Product | symjax.Translation):
+        pytest.skip("a product acts through its factors, a translation has no pairing")
+    n = 1 if getattr(group, "n", None) is None else group.n
+    rows = 2 * n if isinstance(group, symjax.ComplexScaling) else n
+    x, y = jax.random.normal(jax.random.key(0), (2, rows, 3))
+    g = group.random(jax.random.key(1), scale=0.5)
+    moved = jnp.sum(group.act(g, x, "vector") * group.act(g, y, "covector"))
+    np.testing.assert_allclose(moved, jnp.sum(x * y), rtol=1e-4, atol=1e-4)
+    known = group.act(g, y, "covector", group.inverse(g))
+    np.testing.assert_allclose(known, group.act(g, y, "covector"), rtol=1e-3, atol=1e-4)
+
+
+def test_singular_elements_give_nan_and_are_not_contained():
+    gl = symjax.GeneralLinear(2)
+    singular = jnp.array([[1.0, 2.0], [2.0, 4.0]])
+    assert not gl.contains(singular)
+    assert jnp.isnan(gl.inverse(singular)).all()
+    assert jnp.isnan(gl.act(singular, jnp.eye(2), "covector")).all()
+    assert gl.contains(jnp.diag(jnp.array([1.0, 1e-10])))  # badly scaled, not singular
+    scale = symjax.PositiveScaling(2)
+    assert not scale.contains(jnp.array([1.0, 0.0]))
+    assert jnp.isnan(scale.inverse(jnp.array([0.0]))).all()
+    assert jnp.isnan(scale.log(jnp.array([-1.0]))).all()
+    assert jnp.isnan(symjax.ComplexScaling(1).log(jnp.zeros((1, 2)))).all()
+    assert jnp.isnan(symjax.Permutation(2).log(jnp.array([1, 0])))
+    assert symjax.Permutation(2).log(jnp.array([0, 1])) == 0
+    assert jnp.isnan(symjax.Orthogonal(2).log(jnp.diag(jnp.array([1.0, -1.0])))).all()
+
+
+def test_connecting_logs_name_their_method():
+    gl = symjax.GeneralLinear(2)
+    cases = jnp.stack(
+        [jnp.eye(2), jnp.diag(jnp.array([-1.0, -2.0])), jnp.diag(jnp.array([1.0, -1.0]))]
+    )
+    rotation, stretch, method = gl.connecting_logs(cases)
+    expected = [groups.ONE_EXPONENTIAL, groups.TWO_EXPONENTIALS, groups.NO_PATH]
+    assert method.tolist() == expected
+    product = gl.compose(gl.exp(rotation[1]), gl.exp(stretch[1]))
+    np.testing.assert_allclose(product, cases[1], atol=1e-5)
+    assert jnp.isnan(stretch[2]).all()
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0])
+def test_sizes_are_checked(n):
+    for kind in ("GeneralLinear", "Orthogonal", "Permutation", "SignFlip", "Translation"):
+        with pytest.raises(ValueError, match="`n` must be a positive integer"):
+            getattr(symjax, kind)(n)
+
+
+def test_products_check_their_entries():
+    group = symjax.Product([symjax.GeneralLinear(2), symjax.GeneralLinear(3)])
+    with pytest.raises(ValueError, match="tuple of 2 entries"):
+        group.compose((jnp.eye(2),), (jnp.eye(2),))
+    with pytest.raises(ValueError, match=r"groups\[0\]"):
+        symjax.Product([3])
+    with pytest.raises(ValueError, match="name the size"):
+        symjax.GeneralLinear(None).identity()
