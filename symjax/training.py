@@ -24,6 +24,8 @@ class Minimum(eqx.Module):
     """The parameters, with the structure, shapes and dtypes of the start."""
     loss: Float[Array, ""]
     """The loss at ``params``."""
+    initial_loss: Float[Array, ""]
+    """The loss at the start."""
     gradient_norm: Float[Array, ""]
     """The norm of the loss's gradient at ``params``, over all leaves."""
     relative_gradient_norm: Float[Array, ""]
@@ -69,9 +71,9 @@ def minimise(
     _require_trainable(loss, params, steps, tolerance)
     start = jax.tree.map(lambda w: w.astype(computing_dtype(w.dtype)), params)
     optimiser = optax.with_extra_args_support(optimiser)
-    value, gradient = jax.value_and_grad(loss)(start)
+    initial_loss, gradient = jax.value_and_grad(loss)(start)
     initial = optax.tree.norm(gradient)
-    carry = (start, optimiser.init(start), value, gradient, jnp.zeros((), jnp.int32))
+    carry = (start, optimiser.init(start), initial_loss, gradient, jnp.zeros((), jnp.int32))
 
     def arrived(value, gradient):
         small = (optax.tree.norm(gradient) <= tolerance * initial) & (tolerance > 0)
@@ -99,6 +101,7 @@ def minimise(
     return Minimum(
         params=rounded,
         loss=jnp.asarray(value),
+        initial_loss=initial_loss,
         gradient_norm=norm,
         relative_gradient_norm=relative,
         steps=step,

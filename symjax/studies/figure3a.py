@@ -1,0 +1,184 @@
+"""Figure 3(a): eq. (6) changes the output by at most its norm, on trained networks of many sizes.
+
+With F = U sigmoid(V X) and F' = U' sigmoid(V' X), (U', V') the image of (U, V) by eq. (6), Prop.
+6.1 says |F - F'| <= |F|. More sharply |F|^2 = |F'|^2 + |F - F'|^2, as F' is F projected on the
+rows of sigmoid(g V X).
+"""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+
+from .. import plotting
+from .._checks import require
+from ._buckets import bucket_shapes, round_up, wasted_arithmetic
+from ._moved_networks import (
+    RANK_CUT,
+    Element,
+    Outcome,
+    arithmetic,
+    as_network,
+    compiled,
+    draw_sizes,
+    draw_weights,
+    pad_network,
+)
+from ._result import Data, Progress, Result, Statement
+
+# Rounding of |F - F'| / |F| and of Pythagoras' identity: sums over up to 10^4 entries of products
+# of length 100, whose errors add like a random walk to a few hundred epsilon.
+ROUNDING = {"float32": 1e-4, "float64": 1e-11}
+
+UNITS = {
+    "output": "(network,) norm of F = U sigma(VX)",
+    "moved_output": "(network,) norm of F' = U' sigma(V'X)",
+    "change": "(network,) norm of F - F'",
+    "rank": "(network,) rank of sigma(gVX)",
+    "loss_before": "(network,) squared norm, before training",
+    "loss_after": "(network,) squared norm, after training",
+    "m": "(network,) rows of Y and U",
+    "h": "(network,) hidden units",
+    "n": "(network,) rows of X",
+    "k": "(network,) samples",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of figure 3(a)."""
+
+    seed: int = 0
+    """Seed of all randomness: network i depends on the seed and on i alone."""
+    networks: int = 100
+    """How many networks."""
+    smallest: int = 2
+    """The smallest value of m, h, n and k."""
+    largest: int = 100
+    """The largest value of m, h, n and k."""
+    steps: int = 500
+    """Full-batch gradient steps of the training."""
+    rate: float = 1.0
+    """Learning rate times an estimate of the Lipschitz constant of the loss's gradient."""
+    element: Element = "gaussian"
+    """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
+    buckets: int = 12
+    """Padded shapes, each compiled once."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of training and measurement."""
+
+    def __post_init__(self):
+        for name in ("networks", "smallest", "steps", "buckets"):
+            value = getattr(self, name)
+            require(value >= 1, f"`{name}` must be at least 1, got {value}.")
+        require(
+            self.largest >= self.smallest,
+            f"`largest` must be at least `smallest` = {self.smallest}, got {self.largest}.",
+        )
+        require(self.rate > 0, f"`rate` must be positive, got {self.rate}.")
+        for name, values in (("element", get_args(Element)), ("dtype", tuple(RANK_CUT))):
+            value = getattr(self, name)
+            require(value in values, f"`{name}` must be one of {values}, got {value!r}.")
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Draw, train, move and measure every network: a few padded shapes, two threads."""
+    sizes = np.array(
+        [
+            draw_sizes(config.seed, i, config.smallest, config.largest)[1]
+            for i in range(config.networks)
+        ]
+    )
+    shapes = sizes[:, [0, 1, 3]]
+    corners, members = bucket_shapes(round_up(shapes), config.buckets, arithmetic)
+    outcomes: dict[int, Outcome] = {}
+    with ThreadPoolExecutor(2) as pool:
+        # Compilation and execution both release Python's lock. Expensive buckets go first, so
+        # that the two threads end together.
+        jobs = [
+            pool.submit(_run_bucket, config, corners[b], np.flatnonzero(members == b))
+            for b in np.argsort(-arithmetic(corners) * np.bincount(members))
+        ]
+        for job in as_completed(jobs):
+            outcomes |= job.result()
+            progress(len(outcomes) / config.networks, f"{len(outcomes)} networks moved")
+    columns = zip(*(outcomes[i] for i in range(config.networks)), strict=True)
+    data = dict(zip(Outcome._fields, map(np.array, columns), strict=True))
+    data |= dict(zip("mhnk", sizes.T, strict=True))
+    waste = wasted_arithmetic(shapes, corners, members, arithmetic)
+    return Result(data, _statements(data, config), draw, _notes(data, config, waste), UNITS)
+
+
+def _run_bucket(config: Config, corner: np.ndarray, indices: np.ndarray) -> dict[int, Outcome]:
+    """The outcomes of the networks that share one padded shape, one call of its program each."""
+    m, h, k = map(int, corner)
+    # The setting is per thread, so it is made here.
+    with jax.enable_x64(config.dtype == "float64"):
+        program = compiled((m, h, k), config.element, config.dtype)
+        outcomes = []
+        for i in map(int, indices):
+            weights = draw_weights(config.seed, i, config.smallest, config.largest, config.dtype)
+            network = pad_network(as_network(weights, config.rate), (m, h, k))
+            outcomes.append(program(network, np.int32(config.steps)))
+        return dict(zip(map(int, indices), jax.device_get(outcomes), strict=True))
+
+
+def _statements(data: Data, config: Config) -> list[Statement]:
+    """Prop. 6.1, Pythagoras' identity behind it, and the case in which nothing changes."""
+    rounding = ROUNDING[config.dtype]
+    change, moved = data["change"] / data["output"], data["moved_output"] / data["output"]
+    residual = np.abs(1 - change**2 - moved**2)
+    full = data["rank"] == data["k"]
+
+    def statement(name, held, margin, detail):
+        worst = float(np.min(margin)) if held.size else float("nan")
+        return Statement(name, bool(held.all()), held.size, int(held.sum()), worst, detail)
+
+    return [
+        statement(
+            "Prop. 6.1",
+            change <= 1 + rounding,
+            1 - change,
+            "|F - F'| <= |F| for F = U sigma(VX) and its image F'. Margin: 1 - |F - F'| / |F|.",
+        ),
+        statement(
+            "Prop. 6.1, Pythagoras",
+            residual <= rounding,
+            rounding - residual,
+            f"|F|^2 = |F'|^2 + |F - F'|^2. Margin: {rounding:g} minus the relative residual.",
+        ),
+        statement(
+            "Prop. 6.1, no change at rank k",
+            change[full] <= rounding,
+            rounding - change[full],
+            "F' = F where sigma(gVX) has rank k, its number of columns. Margin: "
+            f"{rounding:g} minus |F - F'| / |F|.",
+        ),
+    ]
+
+
+def _notes(data: Data, config: Config, waste: float) -> list[str]:
+    left = data["loss_after"] / data["loss_before"]
+    g = "is Gaussian, entries N(0, 1/h)" if config.element == "gaussian" else "= exp(Gaussian)"
+    return [
+        f"Training: {config.steps} full-batch steps at a rate of {config.rate:g} over an estimate "
+        f"of the Lipschitz constant for each shape; the loss fell on {int((left < 1).sum())} of "
+        f"{len(left)} networks, to {np.median(left):.2g} of its start in the median and to "
+        f"{left.max():.2g} at worst.",
+        f"The random invertible g {g}.",
+        f"Padding to at most {config.buckets} shapes costs {waste:.2f} times the arithmetic.",
+        f"Singular values of sigma(gVX) below {RANK_CUT[config.dtype]:g} of the largest count as "
+        "zero.",
+    ]
+
+
+def draw(data: Data) -> Any:
+    """|F| against |F - F'|: all points above the line where they are equal."""
+    figure, (axes,) = plotting.blank()
+    plotting.plot_against_bound(axes, data["change"], data["output"], label="network")
+    axes.set_xlabel(r"change of output, $\|U\sigma(VX) - U'\sigma(V'X)\|$")
+    axes.set_ylabel(r"output, $\|U\sigma(VX)\|$")
+    axes.legend()
+    return figure
