@@ -19,7 +19,7 @@ def log_peak(degree: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array
 def log_peak_slope(degree: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array, "..."]:
     """d/du of `log_peak`: k times a difference of two means, taken without cancellation."""
     alpha = peak_place(degree, u)
-    odds = jnp.log(alpha) - jnp.log1p(-alpha)
+    odds = jnp.log(alpha) - jnp.log(1 - alpha)
     high, low = odds + u, odds - degree * u
     gap = -jnp.expm1(-(1 + degree) * u)
     return degree * jax.nn.sigmoid(high) * jax.nn.sigmoid(-low) * gap
@@ -57,7 +57,7 @@ def _log_mean(alpha, u):
     near = jnp.where(small, u, 0.0)
     excess = (1 - alpha) * _exp_rest(-alpha * near) + alpha * _exp_rest((1 - alpha) * near)
     far = jnp.where(small, 1.0, u)
-    total = jnp.logaddexp(jnp.log1p(-alpha), jnp.log(alpha) + far)
+    total = jnp.logaddexp(jnp.log(1 - alpha), jnp.log(alpha) + far)
     return jnp.where(small, jnp.log1p(excess), total - alpha * far)
 
 

@@ -1,0 +1,139 @@
+"""The loss along a curve, and the height of its barrier."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._checks import describe, is_floating, require
+
+Loss = Callable[[PyTree], Float[Array, ""]]
+Curve = Callable[[Float[Array, ""]], PyTree]
+
+_PEAKS = 3
+
+
+def loss_along(loss: Loss, curve: Curve, ts: Float[Array, " T"]) -> Float[Array, " T"]:
+    """loss(curve(t)) for every t of ``ts``, one point of the curve at a time.
+
+    ``curve`` is any callable t -> parameters and ``loss`` any function of them with a scalar value.
+    Neither the forward nor the reverse pass keeps parameters per time.
+
+    Raises ValueError for ``ts`` that is not a one-dimensional floating array, or a loss that is
+    not a floating scalar.
+
+    Example:
+        >>> loss_along(jnp.sum, lambda t: t * jnp.ones(3), jnp.array([0.0, 0.5, 1.0])).tolist()
+        [0.0, 1.5, 3.0]
+    """
+    ts = jnp.asarray(ts)
+    require(
+        ts.ndim == 1 and is_floating(ts),
+        f"`ts` must be a one-dimensional floating array, got {describe(ts)}.",
+    )
+    _require_scalar(loss, curve, ts.dtype)
+    return jax.lax.map(jax.checkpoint(lambda t: loss(curve(t))), ts)
+
+
+def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
+    """The barrier of a curve on [0, 1]: how far the loss rises above the line between its ends.
+
+    max over t of L(gamma(t)) - (1 - t) L(gamma(0)) - t L(gamma(1)), which is at least 0. The excess
+    is taken at ``samples`` + 1 equal steps, and then refined by golden section around the three
+    highest peaks, to the square root of eps in t (the value is then exact to rounding). It is never
+    below the largest sample; a peak narrower than 1 / ``samples`` can be missed, as sampling does.
+    A NaN anywhere makes it NaN.
+
+    Differentiable once, in forward and reverse mode, in whatever ``loss`` and ``curve`` close over:
+    at a maximum the place may be held fixed (second derivatives leave its motion out).
+
+    Raises ValueError for fewer than 2 ``samples`` or a loss that is not a floating scalar.
+
+    Example:
+        >>> loss = lambda w: (w[0] * w[1] - 1) ** 2
+        >>> round(float(barrier(loss, lambda t: jnp.stack([1 + 3 * t, 1 - 0.75 * t]))), 6)
+        0.316406
+    """
+    require(samples >= 2, f"`samples` must be at least 2, got {samples}.")
+    dtype = jnp.result_type(float)
+    value = _require_scalar(loss, curve, dtype)
+    zero, one = jnp.asarray(0, dtype), jnp.asarray(1, dtype)
+
+    ends = loss(curve(zero)), loss(curve(one))
+
+    def excess(t):
+        height = loss(curve(t))
+        s = t.astype(height.dtype)
+        return height - (1 - s) * ends[0] - s * ends[1]
+
+    # The search is over numbers only: what carries derivatives is made constant first.
+    pure, constants = jax.closure_convert(excess, one)
+    constants = jax.lax.stop_gradient(constants)
+    place, found = _search(lambda t: pure(t, *constants), samples, dtype, value.dtype)
+    height = excess(place)
+    # Compiled apart, the two may differ by a rounding error: keep the larger.
+    lift = jax.lax.stop_gradient(jnp.maximum(found - height, 0.0))
+    return jnp.maximum(height + lift, 0.0)
+
+
+def _search(excess, samples, dtype, value_dtype):
+    """The place and the value of the maximum of a function on [0, 1]."""
+    ts = jnp.linspace(0, 1, samples + 1, dtype=dtype)
+    heights = jax.lax.map(excess, ts)
+    left = jnp.concatenate([heights[:1], heights[:-1]])
+    right = jnp.concatenate([heights[1:], heights[-1:]])
+    peaks = jnp.where((heights >= left) & (heights >= right), heights, -jnp.inf)
+    _, candidates = jax.lax.top_k(peaks, min(_PEAKS, samples + 1))
+
+    def refine(i):
+        low, high = ts[jnp.maximum(i - 1, 0)], ts[jnp.minimum(i + 1, samples)]
+        t = _golden_section(excess, low, high, steps=_steps(samples, dtype))
+        return t, excess(t)
+
+    places, values = jax.lax.map(refine, candidates)
+    places = jnp.concatenate([ts, places])
+    values = jnp.concatenate([heights, values])
+    best = jnp.argmax(values)
+    return places[best], values[best].astype(value_dtype)
+
+
+def _steps(samples, dtype):
+    """Golden-section steps from a bracket of 2 / samples to the square root of eps."""
+    ratio = float(jnp.finfo(dtype).eps) ** 0.5 * samples / 2
+    return max(1, math.ceil(math.log(ratio) / math.log((math.sqrt(5) - 1) / 2)))
+
+
+def _golden_section(f, low, high, *, steps):
+    """The place of a local maximum in a bracket; the best of all points met."""
+    golden = (math.sqrt(5) - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+
+    def body(_, state):
+        low, high, left, right, at_left, at_right = state
+        shrink = at_left > at_right  # the maximum is left of `right`
+        low, high = jnp.where(shrink, low, left), jnp.where(shrink, right, high)
+        kept, at_kept = jnp.where(shrink, left, right), jnp.where(shrink, at_left, at_right)
+        new = jnp.where(shrink, high - golden * (high - low), low + golden * (high - low))
+        at_new = f(new)
+        left, right = jnp.where(shrink, new, kept), jnp.where(shrink, kept, new)
+        at_left, at_right = (
+            jnp.where(shrink, at_new, at_kept),
+            jnp.where(shrink, at_kept, at_new),
+        )
+        return low, high, left, right, at_left, at_right
+
+    state = (low, high, left, right, f(left), f(right))
+    _, _, left, right, at_left, at_right = jax.lax.fori_loop(0, steps, body, state)
+    return jnp.where(at_left > at_right, left, right)
+
+
+def _require_scalar(loss, curve, dtype):
+    """Raise ValueError unless loss(curve(t)) is a floating scalar; its abstract value."""
+    value = jax.eval_shape(lambda t: loss(curve(t)), jax.ShapeDtypeStruct((), dtype))
+    require(
+        is_floating(value) and value.shape == (),
+        f"`loss` must return a floating scalar, got {describe(value)}.",
+    )
+    return value
