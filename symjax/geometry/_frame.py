@@ -18,6 +18,7 @@ from .._checks import is_floating, require
 from ..actions import LinearAction, compress
 from ..curves import SymmetryCurve
 from ..groups import NO_PATH, Algebra, Translation
+from ..linalg._precision import computing_dtype
 
 Leaves: TypeAlias = tuple[Array, ...]
 Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
@@ -33,12 +34,18 @@ def time_dtype(curve: Curve) -> jnp.dtype:
     points = jax.eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(points) if is_floating(leaf)]
     require(len(dtypes) > 0, "`curve` must return parameters with at least one floating leaf.")
-    return jnp.promote_types(jnp.result_type(*dtypes), jnp.float32)
+    return _widest(dtypes)
+
+
+def _widest(dtypes):
+    return max(map(computing_dtype, dtypes), key=lambda dtype: jnp.finfo(dtype).bits)
 
 
 def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:
     """The action of a curve on the leaves that move, shrunk by isometries."""
-    return compress(*curve.action.restrict(curve.params))
+    action, leaves = compress(*curve.action.restrict(curve.params))
+    dtype = _widest([leaf.dtype for leaf in leaves] or [jnp.float32])
+    return action, tuple(leaf.astype(dtype) for leaf in leaves)
 
 
 def field(action: LinearAction, m: Algebra) -> Callable[[Leaves], Leaves]:
@@ -113,9 +120,12 @@ def _exponential_series(m, s, order):
 
 
 def _taylor(curve, t, order):
-    floating = lambda s: tuple(x for x in jax.tree.leaves(curve(s)) if is_floating(x))
-    widen = lambda s: tuple(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in floating(s))
-    result, function = [], widen
+    def floating(s):
+        leaves = [x for x in jax.tree.leaves(curve(s)) if is_floating(x)]
+        dtype = _widest([x.dtype for x in leaves])
+        return tuple(x.astype(dtype) for x in leaves)
+
+    result, function = [], floating
     for _ in range(order):
         function = _derivative(function)
         result.append(function(t))
@@ -124,11 +134,6 @@ def _taylor(curve, t, order):
 
 def _derivative(function):
     return lambda s: jax.jvp(function, (s,), (jnp.ones_like(s),))[1]
-
-
-def inner(x: Leaves, y: Leaves) -> Float[Array, ""]:
-    """The inner product of two tangent vectors."""
-    return sum((jnp.sum(a * b) for a, b in zip(x, y, strict=True)), start=jnp.zeros(()))
 
 
 def norm(x: Leaves) -> Float[Array, ""]:

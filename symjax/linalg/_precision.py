@@ -16,5 +16,5 @@ def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "...
 
 
 def computing_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype in which numbers of ``dtype`` are computed: half precision is widened to float32."""
-    return jnp.promote_types(dtype, jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+    """The dtype for computing with numbers of ``dtype``: half precision is widened to float32."""
+    return jnp.dtype(jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype)
