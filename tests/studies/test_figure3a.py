@@ -1,0 +1,157 @@
+"""Figure 3(a): padding changes no number, training descends on every shape, Prop. 6.1 holds."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+from symjax.bounds import output_change
+from symjax.studies import figure3a
+from symjax.studies._moved_networks import (
+    as_network,
+    compiled,
+    draw_weights,
+    lipschitz_estimate,
+    pad_network,
+)
+from symjax.studies.figure3a import Config
+
+from ..helpers import eps
+
+SMALL = {"networks": 12, "largest": 14, "steps": 40, "buckets": 2}
+PADDED = (14, 15, 16)
+
+
+def quiet(fraction, message):
+    assert 0 <= fraction <= 1
+
+
+def numpy_training(weights, rate, steps):
+    """Full-batch gradient descent of |U sigmoid(V X) - Y|^2 in V and U, derivatives by hand."""
+    v, u, x, y, _ = weights
+    for _ in range(steps):
+        s = 1 / (1 + np.exp(-v @ x))
+        r = 2 * (u @ s - y)
+        v, u = v - rate * ((u.T @ r) * s * (1 - s)) @ x.T, u - rate * r @ s.T
+    return v, u
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("element", ["gaussian", "exponential"])
+def test_padded_networks_train_and_move_as_they_would_alone(element):
+    """Kernel, mask and padding against training V itself and `bounds.output_change`."""
+    program = compiled(PADDED, element, "float64")
+    for index in range(3):
+        weights = draw_weights(1, index, 2, 14, "float64")
+        network = as_network(weights, 1.0)
+        outcome = program(pad_network(network, PADDED), np.int32(40))
+        v, u = numpy_training(weights, float(network.rate), 40)
+        _, _, x, y, g = weights
+        g = scipy.linalg.expm(g) if element == "exponential" else g
+        expected = output_change(*map(jnp.asarray, (u, v, g, x)), jax.nn.sigmoid)
+        # 40 steps of sums of at most 16 terms; the projection adds the condition of its basis.
+        rtol = 1e-11
+        scale = float(expected.value)
+        assert outcome.output == pytest.approx(scale, rel=rtol)
+        assert outcome.change == pytest.approx(float(expected.change), abs=rtol * scale)
+        assert outcome.moved_output == pytest.approx(float(expected.new_norm), rel=rtol)
+        residual = u @ (1 / (1 + np.exp(-v @ x))) - y
+        assert outcome.loss_after == pytest.approx(np.sum(residual**2), rel=rtol)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 2e-4), ("float64", 1e-11)])
+def test_padding_changes_no_number_beyond_rounding(dtype, rtol):
+    # Tolerances: 40 steps round differently with the shape; a few thousand epsilon of float32.
+    with jax.enable_x64(dtype == "float64"):
+        network = as_network(draw_weights(3, 5, 2, 14, dtype), 1.0)
+        m, h, k = network.u.shape + network.z.shape[1:]
+        assert (m, h, k) != PADDED
+        exact = compiled((m, h, k), "gaussian", dtype)(network, np.int32(40))
+        padded = compiled(PADDED, "gaussian", dtype)(pad_network(network, PADDED), np.int32(40))
+        assert int(exact.rank) == int(padded.rank)
+        for name in ("output", "moved_output", "change", "loss_before", "loss_after"):
+            assert getattr(padded, name).dtype == dtype
+            scale = float(getattr(exact, "output" if name == "change" else name))
+            assert abs(float(getattr(padded, name)) - float(getattr(exact, name))) <= rtol * scale
+
+
+def test_training_lowers_the_loss_on_every_shape():
+    corners = itertools.product((2, 30), repeat=4)
+    program = compiled((30, 30, 30), "gaussian", "float32")
+    for m, h, n, k in corners:
+        rng = np.random.default_rng(0)
+        shapes = [(h, n), (m, h), (n, k), (m, k), (h, h)]
+        scales = [n**-0.5, h**-0.5, 1, 1, 1]
+        weights = tuple(
+            (c * rng.standard_normal(s)).astype("float32")
+            for c, s in zip(scales, shapes, strict=True)
+        )
+        network = pad_network(as_network(weights, 1.0), (30, 30, 30))
+        start, end = (program(network, np.int32(steps)).loss_after for steps in (0, 200))
+        assert end < start, (m, h, n, k)
+
+
+def test_lipschitz_estimate_bounds_the_gauss_newton_norm():
+    """Against the spectral norm of the Jacobian itself, entry by entry."""
+    v, u, x, _, _ = draw_weights(0, 1, 4, 12, "float32")
+
+    def output(params):
+        return params[1] @ jax.nn.sigmoid(params[0] @ x)
+
+    jacobian = jax.jacobian(output)((jnp.asarray(v), jnp.asarray(u)))
+    rows = u.shape[0] * x.shape[1]
+    jacobian = np.concatenate([np.asarray(j).reshape(rows, -1) for j in jacobian], axis=1)
+    assert 2 * np.linalg.norm(jacobian, 2) ** 2 <= lipschitz_estimate(*u.shape, *x.shape)
+
+
+def test_numbers_depend_on_seed_and_index_alone():
+    few = figure3a.run(Config(**SMALL), quiet).data
+    other = figure3a.run(Config(**SMALL | {"networks": 5, "buckets": 1}), quiet).data
+    for name in ("m", "h", "n", "k"):
+        assert few[name][:5].tolist() == other[name].tolist()
+    # The buckets differ, so the last bits may: a few thousand epsilon after 40 steps.
+    np.testing.assert_allclose(few["output"][:5], other["output"], rtol=2000 * eps("float32"))
+    assert not np.array_equal(figure3a.run(Config(**SMALL, seed=1), quiet).data["m"], few["m"])
+
+
+def test_study_holds_and_compiles_once_a_bucket():
+    compiled.cache_clear()
+    result = figure3a.run(Config(**SMALL), quiet)
+    assert compiled.cache_info().misses <= SMALL["buckets"]
+    assert [s.held for s in result.statements] == [True] * 3
+    assert result.statements[0].networks == SMALL["networks"]
+    assert result.statements[0].worst_margin > 0
+    assert set(result.data) == set(result.units)
+    assert len(result.data["rank"]) == SMALL["networks"]
+    axes = result.figure(result.data).axes[0]
+    assert "change" in axes.get_xlabel()
+
+
+def test_a_violation_is_reported():
+    data = figure3a.run(Config(**SMALL), quiet).data
+    broken = {**data, "change": data["change"].copy()}
+    broken["change"][0] = 1.5 * data["output"][0]
+    first = figure3a._statements(broken, Config(**SMALL))[0]
+    assert (first.held, first.held_on) == (False, SMALL["networks"] - 1)
+    assert first.worst_margin == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"networks": 0},
+        {"steps": 0},
+        {"buckets": 0},
+        {"largest": 1},
+        {"rate": -1.0},
+        {"element": "zero"},
+        {"dtype": "float16"},
+    ],
+)
+def test_bad_option_is_named(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Config(**option)
