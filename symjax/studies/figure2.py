@@ -1,0 +1,202 @@
+"""Figure 2: two minima of a two-layer net, the curve and the straight line between them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import plotting
+from .._checks import require
+from ..actions import rescaling_action
+from ..barriers import barrier, loss_along, rescaling, rescaling_witness
+from ..curves import chord, connecting_curve
+from ..networks import linear, random_weights, squared_loss
+from ._result import Data, Progress, Result, Statement
+
+TIMES = 65
+SCALES = (2.0, 4.0, 6.0)
+"""The m of the three chords drawn; the minima are (w1, w2) and (m w1, w2 / m)."""
+TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of figure2."""
+
+    seed: int = 0
+    """Seed of all randomness."""
+    networks: int = 100
+    """Random networks; a barrier between 1e-3 and 1e6 is asked of each."""
+    width: int = 4
+    """Input, hidden and output width of the random networks; the drawn one has width 1."""
+
+    def __post_init__(self):
+        require(self.networks >= 2, f"`networks` must be at least 2, got {self.networks}.")
+        require(self.width >= 1, f"`width` must be at least 1, got {self.width}.")
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Draw one network of width 1, and ask prescribed barriers of many."""
+    with jax.enable_x64(True):
+        data = _drawn()
+        progress(0.3, f"barriers of {config.networks} networks")
+        asked = jnp.logspace(-3.0, 6.0, config.networks)
+        keys = jax.random.split(jax.random.key(config.seed), config.networks)
+        found = jax.jit(jax.vmap(lambda k, b: _asked(k, b, config.width)))(keys, asked)
+        data |= {name: np.asarray(values) for name, values in found.items()}
+    data["asked"] = np.asarray(asked)
+    progress(1.0, "done")
+    return Result(data, _statements(data), draw, [], _units())
+
+
+def _drawn() -> Data:
+    """The losses along three chords and curves from (1, 1), x = y = 1."""
+    one = jnp.ones((1, 1))
+    loss = squared_loss(linear, one, one)
+    action = rescaling_action(1)
+    ts = jnp.linspace(0.0, 1.0, TIMES)
+
+    def walk(m, start):
+        end = action(m, start)
+        straight = loss_along(loss, chord(start, end), ts)
+        return straight, loss_along(loss, connecting_curve(action, start, m), ts)
+
+    scales = jnp.array(SCALES)
+    straight, curved = jax.jit(jax.vmap(walk, (0, None)))(scales, (one, one))
+    theory = rescaling(1.0, scales, 1.0)
+    return {
+        "times": np.asarray(ts),
+        "scales": np.asarray(scales),
+        "chord_loss": np.asarray(straight),
+        "curve_loss": np.asarray(curved),
+        "theory_place": np.asarray(theory.alpha),
+        "theory_barrier": np.asarray(theory.value),
+    }
+
+
+def _asked(key, height, width):
+    """A random minimum, the smallest m that gives the barrier asked for, and what comes out."""
+    for_x, for_w = jax.random.split(key)
+    x = jax.random.normal(for_x, (width, width), jnp.float64)
+    w = random_weights(for_w, (width, width, width), dtype=jnp.float64)
+    y = linear(w, x)
+    size = jnp.linalg.norm(y)
+    m = rescaling_witness(1.0, height, size)
+    action = rescaling_action(1)
+    loss = squared_loss(linear, x, y)
+    curve = connecting_curve(action, w, m)
+    return {
+        "m": m,
+        "measured": barrier(loss, chord(w, curve(1.0))),
+        "on_curve": jnp.max(loss_along(loss, curve, jnp.linspace(0.0, 1.0, 9))) / size**2,
+    }
+
+
+def _statements(data: Data) -> list[Statement]:
+    error = np.abs(data["measured"] / data["asked"] - 1)
+    flat = data["on_curve"]
+    return [
+        Statement(
+            "Prop. 5.3",
+            bool((error < TOLERANCE).all()),
+            len(error),
+            int((error < TOLERANCE).sum()),
+            float(TOLERANCE - error.max()),
+            "barriers from 1e-3 to 1e6 asked of random two-layer linear nets: the largest loss on "
+            "the straight line to (m W1, W2 / m), m the smallest that the closed form gives. "
+            f"Margin: {TOLERANCE} minus the largest relative error.",
+        ),
+        Statement(
+            "Eq. (5), rescaling",
+            bool((flat < TOLERANCE).all()),
+            len(flat),
+            int((flat < TOLERANCE).sum()),
+            float(TOLERANCE - flat.max()),
+            "the two minima are joined by a curve on which the loss, over |Y|^2, stays zero: "
+            f"margin {TOLERANCE} minus the largest loss.",
+        ),
+    ]
+
+
+def _units() -> dict[str, str]:
+    return {
+        "times": "(time,) position on the path",
+        "scales": "(pair,) m of the second minimum (m w1, w2 / m)",
+        "chord_loss": "(pair, time) squared error",
+        "curve_loss": "(pair, time) squared error",
+        "theory_place": "(pair,) position of the largest loss on the chord, closed form",
+        "theory_barrier": "(pair,) largest loss on the chord, closed form",
+        "asked": "(network,) squared error",
+        "measured": "(network,) largest loss on the chord, squared error",
+        "m": "(network,) scale that reaches the barrier asked for",
+        "on_curve": "(network,) largest loss on the curve / |Y|^2",
+    }
+
+
+def draw(data: Data):
+    """The plane of weights, the loss on the way, and the barriers reached."""
+    figure, (plane, way, reached) = plotting.blank(1, 3, width=4.4, height=3.9)
+    _draw_plane(plane, data["scales"])
+    for i, (scale, style) in enumerate(zip(data["scales"], plotting.STYLES[1:], strict=False)):
+        plotting.plot_loss_along(
+            way, data["times"], data["chord_loss"][i], label=f"line, $m = {scale:g}$", style=style
+        )
+        way.plot(
+            data["theory_place"][i],
+            data["theory_barrier"][i],
+            marker="*",
+            markersize=13,
+            color=style.colour,
+            markeredgecolor="black",
+            linestyle="none",
+            label="closed-form maximum" if i == 0 else None,
+            zorder=4,
+        )
+    plotting.plot_loss_along(
+        way, data["times"], data["curve_loss"].max(axis=0), label="curve, all $m$"
+    )
+    way.set(ylabel="loss $|y - w_2 w_1 x|^2$", title="Loss on the way")
+    way.legend(fontsize=8)
+    plotting.plot_theory_and_measured(
+        reached,
+        data["asked"],
+        data["asked"],
+        data["measured"],
+        theory_label="barrier asked for",
+        measured_label="largest loss measured",
+        style=plotting.CHORD,
+    )
+    reached.set(xscale="log", yscale="log", title="Any barrier can be reached")
+    reached.set(xlabel="barrier asked for (squared error)", ylabel="loss (squared error)")
+    reached.legend(fontsize=8)
+    return figure
+
+
+def _draw_plane(axes, scales):
+    """The loss as grey levels, the minimum, and one pair of minima with their two paths."""
+    w1, w2 = np.meshgrid(np.linspace(0, 4.6, 200), np.linspace(0, 1.6, 200))
+    loss = (1 - w2 * w1) ** 2
+    shades = axes.contourf(w1, w2, loss, levels=np.linspace(0, 4, 17), cmap="Greys", extend="max")
+    axes.figure.colorbar(shades, ax=axes, label="loss", ticks=[0, 1, 2, 3, 4])
+    m = scales[1]
+    minimum = np.geomspace(1 / 1.6, 4.6, 100)
+    axes.plot(minimum, 1 / minimum, color="black", linewidth=1, label="minimum $w_2 w_1 = 1$")
+    between = np.geomspace(1, m, 50)
+    curve, line = plotting.CURVE, plotting.CHORD
+    axes.plot(between, 1 / between, color=curve.colour, linewidth=3, label="curve")
+    axes.plot(
+        [1, m],
+        [1, 1 / m],
+        color=line.colour,
+        linestyle=line.dash,
+        linewidth=2,
+        label="straight line",
+    )
+    axes.plot([1, m], [1, 1 / m], "o", color="black", markerfacecolor="white", markersize=7)
+    axes.annotate("$(w_1, w_2)$", (1, 1), (1.1, 1.12))
+    axes.annotate("$(m w_1, w_2/m)$", (m, 1 / m), (m - 1.35, 1 / m - 0.17))
+    axes.set(xlabel="$w_1$", ylabel="$w_2$", title=f"Two minima, $m = {m:g}$")
+    axes.set(xlim=(0, 4.6), ylim=(0, 1.6))
+    axes.grid(False)
+    axes.legend(fontsize=8, loc="upper right")

@@ -1,0 +1,237 @@
+"""Figure 3(b): the loss on curves of eq. (5) with the map of eq. (6), and on their chords."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from .. import plotting
+from .._checks import require
+from ..actions import data_action, neuron_rescaling_action
+from ..barriers import loss_along
+from ..curves import chord, connecting_curve, exponential_curve
+from ..networks import random_weights, squared_loss, two_layer
+from ..training import minimise, solve_last_layer
+from ._result import Data, Progress, Result, Statement
+
+INPUTS, HIDDEN, OUTPUTS, TIMES = 16, 32, 64, 41
+TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of figure3b and figure3c."""
+
+    seed: int = 0
+    """Seed of all randomness."""
+    scale: float = 0.3
+    """Size of log g: its entries have standard deviation scale / sqrt(32)."""
+    curves: int = 5
+    """Random group elements; losses are averaged over them."""
+    samples: int = 64
+    """Samples in the second panel; more than the 32 hidden units, or nothing happens."""
+    steps: int = 3000
+    """Largest number of steps of gradient descent with momentum."""
+
+    def __post_init__(self):
+        require(self.scale > 0, f"`scale` must be positive, got {self.scale}.")
+        require(self.curves >= 1, f"`curves` must be at least 1, got {self.curves}.")
+        require(self.samples > HIDDEN, f"`samples` must be above {HIDDEN}, got {self.samples}.")
+        require(self.steps >= 1, f"`steps` must be at least 1, got {self.steps}.")
+
+
+class Paths(NamedTuple):
+    """Norms of the residual along paths, and how far the map is from a group action."""
+
+    curve: jax.Array
+    chord: jax.Array
+    rescaling: jax.Array
+    start_gap: jax.Array
+    identity_defect: jax.Array
+    composition_defect: jax.Array
+
+
+def leaky_relu(z):
+    """The activation of the figure."""
+    return jax.nn.leaky_relu(z, 0.01)
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Train at the printed sizes and at a larger batch, then walk the curves and their chords."""
+    data: Data = {"times": np.linspace(0, 1, TIMES)}
+    stops = {}
+    with jax.enable_x64(True):
+        for i, (panel, samples) in enumerate((("printed", 8), ("larger", config.samples))):
+            progress(i / 2, f"training on {samples} samples")
+            key = jax.random.fold_in(jax.random.key(config.seed), i)
+            for_problem, for_curves = jax.random.split(key)
+            x, y, w, stops[panel] = _minimum(for_problem, samples, config.steps)
+            progress(i / 2 + 0.25, f"curves on {samples} samples")
+            keys = jax.random.split(for_curves, config.curves)
+            paths = _walk()(keys, jnp.asarray(config.scale), w, x, y)
+            data |= {f"{panel}_{name}": np.asarray(v) for name, v in paths._asdict().items()}
+            data[f"{panel}_target_norm"] = np.asarray(jnp.linalg.norm(y))
+            data[f"{panel}_samples"] = np.asarray(samples)
+    progress(1.0, "done")
+    return Result(data, _statements(data), draw, _notes(data, stops, config), _units())
+
+
+def _minimum(key, samples, steps):
+    """Data, a minimum of |U sigma(V X) - Y|^2 found by gradient descent, and where that stopped."""
+    for_x, for_y, for_w = jax.random.split(key, 3)
+    x = jax.random.normal(for_x, (INPUTS, samples), jnp.float64)
+    y = jax.random.normal(for_y, (OUTPUTS, samples), jnp.float64)
+    start = random_weights(for_w, (INPUTS, HIDDEN, OUTPUTS), dtype=jnp.float64)
+    found = _train(start, x, y, steps)
+    v, u = found.params
+    # The last layer is a least-squares problem: solving it leaves only the first to descent.
+    best = solve_last_layer(u, leaky_relu(v @ x), y)
+    return x, y, (v, best.weights), (found, best.excess)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _train(start, x, y, steps):
+    loss = squared_loss(two_layer(leaky_relu), x, y)
+    # The curvature of the loss grows with that of the data.
+    rate = 0.04 / jnp.linalg.norm(x, 2) ** 2
+    optimiser = optax.sgd(lambda _: rate, momentum=0.9)
+    return minimise(loss, start, optimiser=optimiser, steps=steps, tolerance=1e-10)
+
+
+@functools.cache
+def _walk():
+    """One call for all group elements of one problem."""
+
+    def one(key, scale, w, x, y):
+        for_m, for_h, for_c = jax.random.split(key, 3)
+        action = data_action(leaky_relu, x)
+        rescale = neuron_rescaling_action(HIDDEN)
+        m, n = (
+            scale * jax.random.normal(k, (HIDDEN, HIDDEN)) / HIDDEN**0.5 for k in (for_m, for_h)
+        )
+        g, h = action.group.exp(m), action.group.exp(n)
+        # g = exp(m) has m for its logarithm, so that this is the curve of eq. (5) from w by g.
+        curve = exponential_curve(action, w, m)
+        straight = chord(curve(0.0), curve(1.0))
+        exact = connecting_curve(rescale, w, jnp.exp(scale * jax.random.normal(for_c, (HIDDEN,))))
+        squared = squared_loss(two_layer(leaky_relu), x, y)
+        norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
+        gap = lambda a, b: optax.global_norm(jax.tree.map(jnp.subtract, a, b))
+        size = optax.global_norm(w)
+        return Paths(
+            curve=norm(curve),
+            chord=norm(straight),
+            rescaling=norm(exact),
+            start_gap=gap(curve(0.0), w),
+            identity_defect=gap(action(jnp.eye(HIDDEN), w), w) / size,
+            composition_defect=gap(action(g, action(h, w)), action(g @ h, w)) / size,
+        )
+
+    return jax.jit(jax.vmap(one, (0, None, None, None, None)))
+
+
+def _statements(data: Data) -> list[Statement]:
+    panels = ("printed", "larger")
+    drift = lambda p, path: (
+        np.abs(data[f"{p}_{path}"] - data[f"{p}_{path}"][:, :1]).max(axis=1)
+        / data[f"{p}_target_norm"]
+    )
+    exact = np.concatenate([drift(p, "rescaling") for p in panels])
+    constant = drift("printed", "curve")
+    slack = (data["larger_chord"] - data["larger_curve"])[:, 1:-1].min(axis=1)
+    slack = slack / data["larger_target_norm"]
+    defects = np.minimum(data["printed_identity_defect"], data["larger_composition_defect"])
+    return [
+        _below("Eq. (5), rescaling", exact, "change of |W2 s(W1 X) - Y| along curves of the "
+               "rescaling of hidden units, a symmetry of the network"),
+        _below("Eq. (6), 8 samples", constant, "with the printed sizes there are fewer samples "
+               "than hidden units and the norm of the residual does not change along the curve"),
+        Statement(
+            "Eq. (6), curve below chord",
+            bool((slack >= 0).all()),
+            len(slack),
+            int((slack >= 0).sum()),
+            float(slack.min()),
+            "with more samples than hidden units: the residual on the chord minus that on the "
+            "curve at the worst time, in units of |Y|.",
+        ),
+        Statement(
+            "Eq. (6) is not a group action",
+            bool((defects > 1e-6).all()),
+            len(defects),
+            int((defects > 1e-6).sum()),
+            float(defects.min()),
+            "with 8 samples the identity moves the parameters, with more samples than hidden units "
+            "g.(h.w) and (gh).w differ; margin: the smaller defect, relative to |w|.",
+        ),
+    ]  # fmt: skip
+
+
+def _below(name: str, errors: np.ndarray, detail: str) -> Statement:
+    """A statement that errors stay below the tolerance."""
+    kept = errors < TOLERANCE
+    detail = f"{detail}; margin: {TOLERANCE} minus the largest change, in units of |Y|."
+    return Statement(
+        name, bool(kept.all()), len(kept), int(kept.sum()), float(TOLERANCE - errors.max()), detail
+    )
+
+
+def _notes(data: Data, stops, config: Config) -> list[str]:
+    notes = []
+    for panel, (found, excess) in stops.items():
+        start = float(data[f"{panel}_rescaling"][0, 0])
+        notes.append(
+            f"{panel}: training stopped after {int(found.steps)} of {config.steps} steps at "
+            f"relative gradient norm {float(found.relative_gradient_norm):.1e}; the last layer was "
+            f"then solved exactly, which took {float(excess):.1e} off the loss; the residual is "
+            f"{start:.3g}, |Y| = {float(data[f'{panel}_target_norm']):.3g}."
+        )
+    gaps = data["printed_start_gap"].max(), data["larger_start_gap"].max()
+    notes.append(
+        f"With 8 samples the curve starts at distance {gaps[0]:.2g} from the minimum, with "
+        f"{config.samples} at distance {gaps[1]:.1e}: the identity of eq. (6) does not fix the "
+        "parameters where samples are fewer than hidden units."
+    )
+    return notes
+
+
+def _units() -> dict[str, str]:
+    units = {"times": "(time,) position on the path"}
+    for panel, what in (("printed", "8 samples"), ("larger", "more samples than hidden units")):
+        for path in ("curve", "chord", "rescaling"):
+            units[f"{panel}_{path}"] = f"(curve, time) |W2 s(W1 X) - Y|, {what}"
+        units[f"{panel}_start_gap"] = "(curve,) |gamma(0) - w|"
+        units[f"{panel}_identity_defect"] = "(curve,) |e.w - w| / |w|"
+        units[f"{panel}_composition_defect"] = "(curve,) |g.(h.w) - (gh).w| / |w|"
+        units[f"{panel}_target_norm"] = "() |Y|"
+        units[f"{panel}_samples"] = "() number of samples"
+    return units
+
+
+def draw(data: Data):
+    """The printed sizes, where the curve is flat, and the larger batch, where it is not."""
+    figure, axes = plotting.blank(1, 2, width=4.8, height=4.0)
+    times = data["times"]
+    paths = {
+        "chord": ("straight line", plotting.CHORD),
+        "curve": (r"$\gamma$ of eq. (5) with the map (6)", plotting.CURVE),
+        "rescaling": (r"$\gamma$ of a symmetry (rescaling)", plotting.STYLES[2]),
+    }
+    for panel, name in zip(axes, ("printed", "larger"), strict=True):
+        for path, (label, style) in paths.items():
+            plotting.plot_loss_along(panel, times, data[f"{name}_{path}"], label=label, style=style)
+        samples = int(data[f"{name}_samples"])
+        panel.set_title(f"{name} batch: {samples} samples, {HIDDEN} hidden units")
+        panel.set_ylabel(r"residual $\|W_2\,\sigma(W_1 X) - Y\|$")
+        panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        title=f"mean and range over {len(data['larger_curve'])} random group elements",
+    )
+    return figure

@@ -1,0 +1,14 @@
+"""Figure 3(c): figure 3(b) with larger group elements."""
+
+import dataclasses
+
+from . import figure3b
+from .figure3b import draw as draw, run as run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(figure3b.Config):
+    """Options of figure3c."""
+
+    scale: float = 1.0
+    """Size of log g: its entries have standard deviation scale / sqrt(32)."""
