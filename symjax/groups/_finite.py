@@ -93,7 +93,7 @@ class Permutation(_AbstractFiniteGroup):
         return component_label(g)
 
     def contains(self, g):
-        return (jnp.sort(g, axis=-1) == jnp.arange(self.n, dtype=g.dtype)).all(-1)
+        return self._is_identity(jnp.sort(g, axis=-1))
 
     def act(self, g, x, representation, inverse=None):
         del inverse
@@ -101,7 +101,7 @@ class Permutation(_AbstractFiniteGroup):
         return x[g]
 
     def _is_identity(self, g):
-        return (g == jnp.arange(self.n, dtype=g.dtype)).all(-1)
+        return (g == jax.lax.broadcasted_iota(g.dtype, g.shape, g.ndim - 1)).all(-1)
 
 
 class SignFlip(_AbstractFiniteGroup):

@@ -166,7 +166,7 @@ class Orthogonal(AbstractGroup):
 
     def log(self, g):
         rotation = (jnp.linalg.slogdet(g)[0] > 0)[..., None, None]
-        safe = jnp.where(rotation, g, jnp.eye(self.n, dtype=g.dtype))
+        safe = jnp.where(rotation, g, jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape))
         return jnp.where(rotation, linalg.log_rotation(safe), jnp.nan)
 
     def random(self, key, *, scale=1.0, dtype=None):
@@ -180,7 +180,8 @@ class Orthogonal(AbstractGroup):
         return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
 
     def contains(self, g):
-        defect = jnp.abs(mm(g.mT, g) - jnp.eye(self.n, dtype=g.dtype)).max(axis=(-2, -1))
+        one = jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape)
+        defect = jnp.abs(mm(g.mT, g) - one).max(axis=(-2, -1))
         # Rounding of a product of n terms, times 100 for elements that were composed often.
         return defect <= 100 * self.n * jnp.finfo(g.dtype).eps
 

@@ -125,7 +125,7 @@ class ComplexScaling(AbstractGroup):
 
     def inverse(self, g):
         modulus = jnp.sum(g * g, axis=-1, keepdims=True)
-        return jnp.where(modulus > 0, g * jnp.array([1.0, -1.0], g.dtype) / modulus, jnp.nan)
+        return jnp.where(modulus > 0, _signed(g, 1.0, -1.0) / modulus, jnp.nan)
 
     def exp(self, m):
         angle = m[..., 1]
@@ -133,8 +133,7 @@ class ComplexScaling(AbstractGroup):
 
     def log(self, g):
         nonzero = jnp.any(g != 0, axis=-1)
-        safe = jnp.where(nonzero[..., None], g, jnp.array([1.0, 0.0], g.dtype))
-        a, b = safe[..., 0], safe[..., 1]
+        a, b = jnp.where(nonzero, g[..., 0], 1.0), g[..., 1]
         logs = jnp.stack([jnp.log(a * a + b * b) / 2, jnp.arctan2(b, a)], axis=-1)
         return jnp.where(nonzero[..., None], logs, jnp.nan)
 
@@ -160,7 +159,7 @@ class ComplexScaling(AbstractGroup):
 
     def act_algebra(self, m, x, representation):
         sign = 1.0 if is_vector(representation, "ComplexScaling") else -1.0
-        return self._rotate(m * jnp.array([sign, 1.0], m.dtype), x)
+        return self._rotate(_signed(m, sign, 1.0), x)
 
     def _rotate(self, z, x):
         pairs = x.reshape(self.n, 2, -1)
@@ -180,3 +179,7 @@ class ComplexScaling(AbstractGroup):
 
     def compress(self, x):
         return x
+
+
+def _signed(pairs, first, second):
+    return jnp.stack([first * pairs[..., 0], second * pairs[..., 1]], axis=-1)
