@@ -45,6 +45,9 @@ def run(config: Config, progress: Progress) -> Result:
         keys = jax.random.split(jax.random.key(config.seed), config.networks)
         found = jax.jit(jax.vmap(lambda k, b: _asked(k, b, config.width)))(keys, asked)
         data |= {name: np.asarray(values) for name, values in found.items()}
+        scales = jnp.geomspace(1.01, 0.999 * found["m"].max(), 200)
+        data["theory_m"] = np.asarray(scales)
+        data["theory_relative"] = np.asarray(rescaling(1.0, scales, 1.0).value)
     data["asked"] = np.asarray(asked)
     progress(1.0, "done")
     return Result(data, _statements(data), draw, [], _units())
@@ -88,6 +91,7 @@ def _asked(key, height, width):
     curve = connecting_curve(action, w, m)
     return {
         "m": m,
+        "target_norm": size,
         "measured": barrier(loss, chord(w, curve(1.0))),
         "on_curve": jnp.max(loss_along(loss, curve, jnp.linspace(0.0, 1.0, 9))) / size**2,
     }
@@ -129,6 +133,9 @@ def _units() -> dict[str, str]:
         "theory_barrier": "(pair,) largest loss on the chord, closed form",
         "asked": "(network,) squared error",
         "measured": "(network,) largest loss on the chord, squared error",
+        "target_norm": "(network,) |Y|",
+        "theory_m": "(point,) scale m of the closed form",
+        "theory_relative": "(point,) largest loss on the chord / |Y|^2, closed form",
         "m": "(network,) scale that reaches the barrier asked for",
         "on_curve": "(network,) largest loss on the curve / |Y|^2",
     }
@@ -150,25 +157,34 @@ def draw(data: Data):
             color=style.colour,
             markeredgecolor="black",
             linestyle="none",
-            label="closed-form maximum" if i == 0 else None,
+            label="largest, closed form" if i == len(data["scales"]) - 1 else None,
             zorder=4,
         )
     plotting.plot_loss_along(
-        way, data["times"], data["curve_loss"].max(axis=0), label="curve, all $m$"
+        way, data["times"], data["curve_loss"].max(axis=0), label="curve, every $m$"
     )
     way.set(ylabel="loss $|y - w_2 w_1 x|^2$", title="Loss on the way")
-    way.legend(fontsize=8)
-    plotting.plot_theory_and_measured(
-        reached,
-        data["asked"],
-        data["asked"],
-        data["measured"],
-        theory_label="barrier asked for",
-        measured_label="largest loss measured",
-        style=plotting.CHORD,
+    way.set_ylim(top=1.7)
+    way.legend(fontsize=8, loc="upper center", ncols=2)
+    reached.plot(
+        data["theory_m"],
+        data["theory_relative"],
+        color=plotting.CHORD.colour,
+        linestyle=plotting.CHORD.dash,
+        label="closed form $((m - 1)^2 / 4m)^2$",
     )
-    reached.set(xscale="log", yscale="log", title="Any barrier can be reached")
-    reached.set(xlabel="barrier asked for (squared error)", ylabel="loss (squared error)")
+    reached.plot(
+        data["m"],
+        data["measured"] / data["target_norm"] ** 2,
+        color=plotting.CHORD.colour,
+        marker=plotting.CHORD.marker,
+        markerfacecolor="white",
+        markersize=4,
+        linestyle="none",
+        label=f"measured, {len(data['m'])} networks",
+    )
+    reached.set(xscale="log", yscale="log", title="Barrier without bound")
+    reached.set(xlabel="scale $m$ between the minima", ylabel="largest loss on the line / $|Y|^2$")
     reached.legend(fontsize=8)
     return figure
 
@@ -177,8 +193,11 @@ def _draw_plane(axes, scales):
     """The loss as grey levels, the minimum, and one pair of minima with their two paths."""
     w1, w2 = np.meshgrid(np.linspace(0, 4.6, 200), np.linspace(0, 1.6, 200))
     loss = (1 - w2 * w1) ** 2
-    shades = axes.contourf(w1, w2, loss, levels=np.linspace(0, 4, 17), cmap="Greys", extend="max")
-    axes.figure.colorbar(shades, ax=axes, label="loss", ticks=[0, 1, 2, 3, 4])
+    # Light greys only, so that the paths stand out; steps are fine where the loss is small.
+    levels = np.array([0, 0.05, 0.1, 0.2, 0.5, 1, 2, 4])
+    greys = [str(grey) for grey in np.linspace(1, 0.5, len(levels))]
+    shades = axes.contourf(w1, w2, loss, levels=levels, colors=greys, extend="max")
+    axes.figure.colorbar(shades, ax=axes, label="loss", ticks=levels, spacing="uniform")
     m = scales[1]
     minimum = np.geomspace(1 / 1.6, 4.6, 100)
     axes.plot(minimum, 1 / minimum, color="black", linewidth=1, label="minimum $w_2 w_1 = 1$")
