@@ -78,7 +78,8 @@ def _polish(loss, alpha):
     first, second = jax.jvp(slope, (alpha,), (jnp.ones_like(alpha),))
     bent = (second < 0) & (alpha > 0) & (alpha < 1)
     step = -first / jnp.where(bent, second, -1.0)
-    small = bent & (jnp.abs(step) < 1e-3)
+    # A longer step would be noise at a flat top, and is not taken.
+    small = bent & (jnp.abs(step) < min(1e-3, float(jnp.finfo(alpha.dtype).eps) ** (1 / 3)))
     return jnp.clip(alpha + jnp.where(small, step, 0.0), 0.0, 1.0)
 
 

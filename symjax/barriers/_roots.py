@@ -35,8 +35,8 @@ def critical_points(coefficients: Float[Array, " c"]) -> Float[Array, " c"]:
         return c, c
 
     _, derivatives = jax.lax.scan(differentiate, coefficients, None, length=degree)
-    # n intervals, all but the first of them empty at 1. Each order down splits off at most one more,
-    # so that the last of them stays empty until it is needed, and may be dropped.
+    # n intervals, all but the first empty at 1. Each order down splits off at most one more, so
+    # the last of them stays empty until it is needed, and may be dropped.
     ends = jnp.concatenate([jnp.zeros(1), jnp.ones(degree)]).astype(coefficients.dtype)
 
     def separate(points, c):
