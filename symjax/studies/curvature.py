@@ -91,7 +91,7 @@ def _measure(widths):
         chord = jnp.linalg.norm(points[-1] - points[0])
         kappa, along = max_curvature(curve)[0], length(curve)
         bound = chord_deviation(kappa, chord, along)
-        line = points[0] + alphas[:, None] * (points[-1] - points[0])
+        line = points[:1] + alphas[:, None] * (points[-1:] - points[:1])
         distance = jax.vmap(lambda p: _distance(p, points))(line)
         # As printed there is no hypothesis on the length: the value of a curve of minor length.
         printed = chord_deviation_at(alphas, kappa, chord, chord)
@@ -120,6 +120,7 @@ def _flat(params):
 def _distance(p, points):
     """From p to the broken line through the points: within kappa step^2 / 8 of the curve's."""
     start, step = points[:-1], jnp.diff(points, axis=0)
+    p = p[None]
     share = jnp.sum((p - start) * step, axis=1) / jnp.sum(step**2, axis=1)
     nearest = start + jnp.clip(share, 0.0, 1.0)[:, None] * step
     return jnp.min(jnp.linalg.norm(nearest - p, axis=1))

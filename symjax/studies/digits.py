@@ -13,6 +13,7 @@ from ..actions import Leg, linear_action
 from ..barriers import loss_along
 from ..curves import chord, connecting_curve
 from ..groups import PositiveScaling, Product
+from ..linalg._precision import mm
 from ..training import minimise
 from ._result import Data, Progress, Result, Statement
 
@@ -45,8 +46,8 @@ def logits(params, x):
     """A ReLU network with biases; the columns of x are images."""
     z = x
     for layer in ("first", "second"):
-        z = jax.nn.relu(params[layer]["weight"] @ z + params[layer]["bias"][:, None])
-    return params["last"]["weight"] @ z + params["last"]["bias"][:, None]
+        z = jax.nn.relu(mm(params[layer]["weight"], z) + params[layer]["bias"][:, None])
+    return mm(params["last"]["weight"], z) + params["last"]["bias"][:, None]
 
 
 def symmetry():
@@ -81,10 +82,10 @@ def _images(key):
     """Three quarters of the digits for training, the rest for testing: (x, labels) each."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    order = np.asarray(jax.random.permutation(key, len(bunch.target)))
-    x = jnp.asarray(bunch.data[order].T / 16, jnp.float32)
-    labels = jnp.asarray(bunch.target[order], jnp.int32)
+    images, targets = load_digits(return_X_y=True)
+    order = np.asarray(jax.random.permutation(key, len(targets)))
+    x = jnp.asarray(images[order].T / 16, jnp.float32)
+    labels = jnp.asarray(targets[order], jnp.int32)
     cut = 3 * len(order) // 4
     return (x[:, :cut], labels[:cut]), (x[:, cut:], labels[cut:])
 

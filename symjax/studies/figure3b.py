@@ -14,6 +14,7 @@ from .._checks import require
 from ..actions import data_action, neuron_rescaling_action
 from ..barriers import loss_along
 from ..curves import chord, connecting_curve, exponential_curve
+from ..linalg._precision import mm
 from ..networks import random_weights, squared_loss, two_layer
 from ..training import minimise, solve_last_layer
 from ._result import Data, Progress, Result, Statement
@@ -89,7 +90,7 @@ def _minimum(key, samples, steps):
     found = _train(start, x, y, steps)
     v, u = found.params
     # The last layer is a least-squares problem: solving it leaves only the first to descent.
-    best = solve_last_layer(u, leaky_relu(v @ x), y)
+    best = solve_last_layer(u, leaky_relu(mm(v, x)), y)
     return x, y, (v, best.weights), (found, best.excess)
 
 
@@ -122,13 +123,14 @@ def _walk():
         norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
         gap = lambda a, b: optax.global_norm(jax.tree.map(jnp.subtract, a, b))
         size = optax.global_norm(w)
+        both = action.group.compose(g, h)
         return Paths(
             curve=norm(curve),
             chord=norm(straight),
             rescaling=norm(exact),
             start_gap=gap(curve(0.0), w),
             identity_defect=gap(action(jnp.eye(HIDDEN), w), w) / size,
-            composition_defect=gap(action(g, action(h, w)), action(g @ h, w)) / size,
+            composition_defect=gap(action(g, action(h, w)), action(both, w)) / size,
         )
 
     return jax.jit(jax.vmap(one, (0, None, None, None, None)))

@@ -13,6 +13,7 @@ from .._checks import require
 from ..barriers import barrier, paper_rescaling, rescaling
 from ..bounds import orbit_loss
 from ..curves import chord
+from ..linalg._precision import mm
 from ..networks import random_weights, squared_loss
 from ..training import minimise, solve_last_layer
 from ._result import Data, Progress, Result, Statement
@@ -51,11 +52,11 @@ def network(degree):
     def features(weights, x):
         z = x
         for w in weights[:-1]:
-            z = jax.nn.leaky_relu(w @ z, 0.01)
-        z = weights[-1] @ z
+            z = jax.nn.leaky_relu(mm(w, z), 0.01)
+        z = mm(weights[-1], z)
         return jnp.where(z > 0, 1.0, -0.01) * jnp.abs(z) ** degree
 
-    return features, lambda params, x: params[-1] @ features(params[:-1], x)
+    return features, lambda params, x: mm(params[-1], features(params[:-1], x))
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -115,9 +116,9 @@ def _measure():
         height = lambda m: barrier(loss, straight(m))
         middle = lambda m: loss(straight(m)(0.5))
 
-        norms = [jnp.linalg.norm(w) for w in (before, last)]
+        norms = jnp.linalg.norm(before), jnp.linalg.norm(last)
         limits = jnp.geomspace(1.2, 10.0, 6) * jnp.maximum(*norms)
-        bound = orbit_loss(degree, *norms, limits, size)
+        bound = orbit_loss(degree, norms[0], norms[1], limits, size)
         share = jax.random.uniform(key, (16,))
         inside = bound.m_low[:, None] ** (1 - share) * bound.m_high[:, None] ** share
 
