@@ -43,7 +43,7 @@ def test_prop_5_4_no_permutation_brings_the_midpoint_below_the_barrier():
 
 
 @pytest.mark.usefixtures("x64")
-def test_prop_5_4_hypothesis_fails_where_a_permutation_kills_the_output():
+def test_permuted_hypothesis_fails_where_a_permutation_kills_the_output():
     w, z = np.array([[1.0, -1.0, 0.0]]), np.array([[0.0], [1.0], [1.0]])
     found = barriers.permuted_witness(jnp.asarray(w), jnp.asarray(z), relu, 1.0)
     assert not bool(found.holds)

@@ -66,7 +66,7 @@ def test_prop_5_3_barrier_is_exact_and_unbounded_on_networks(key, activation, de
         assert float(along(far)[1000]) > barrier
 
 
-def test_prop_5_3_needs_labels_and_homogeneity(key):
+def test_rescaling_barrier_needs_labels_and_homogeneity(key):
     # Y = 0: nothing to lose on the chord, and no m gives a barrier.
     assert float(rescaling(1.0, 100.0, 0.0).value) == 0.0
     assert np.isinf(witness(1.0, 1.0, 0.0))
@@ -99,6 +99,8 @@ def test_closed_forms_of_the_first_degrees():
     m = jnp.asarray([0.1, 3.0, 50.0])
     np.testing.assert_allclose(rescaling(1.0, m, 2.0).value, 4 * ((m - 1) ** 2 / (4 * m)) ** 2)
     np.testing.assert_allclose(witness(1.0, 1.0, 1.0), 3 + 2 * 2**0.5, rtol=4e-15)
+    # Where a bound that brackets the root is the root to rounding.
+    np.testing.assert_allclose(witness(1.0, rescaling(1.0, 1e20, 1.0).value, 1.0), 1e20, rtol=1e-13)
     np.testing.assert_allclose(witness(2.0, 1.0, 1.0), 1 + 3**0.5, rtol=4e-15)
     assert float(rescaling(2.0, 1.0, 1.0).value) == 0.0
     assert float(rescaling(2.0, 1.0, 1.0).alpha) == 0.5
