@@ -8,7 +8,15 @@ from .._checks import describe, is_floating, require
 from ._arguments import square_matrices
 from ._frechet import expm_frechet
 from ._precision import einsum, mm
-from ._taylor import MAX_SQUARINGS, exponential, power_norm, repeated_square, squarings
+from ._taylor import (
+    MAX_SQUARINGS,
+    add_identity,
+    exponential,
+    norm,
+    power_norm,
+    repeated_square,
+    squarings,
+)
 
 # A path is cut at multiples of 1/8 of its longest time.
 _CUTS = 8
@@ -81,9 +89,8 @@ def _expm_path(m, ts):
 
 @_expm_path.defjvp
 def _expm_path_jvp(primals, tangents):
-    (m, ts), (dm, dts) = primals, tangents
     ray, direction = jax.jvp(_ray, primals, tangents)
-    return _expm_path(m, ts), expm_frechet(ray, direction)
+    return _expm_path(*primals), expm_frechet(ray, direction)
 
 
 def _ray(m, ts):
@@ -92,15 +99,17 @@ def _ray(m, ts):
 
 def _shared_path(m, ts):
     """exp(t m) = exp(r m) exp(j h m) with j an integer and |r| <= h/2."""
-    n = m.shape[-1]
     longest = jnp.max(jnp.abs(ts))
     step = jnp.where(longest > 0, longest, jnp.ones_like(longest)) / _CUTS
     cut = jnp.round(ts / step)
-    rest = (ts - cut * step) / (step / 2)
-    near, finite = _short_times(m * (step / 2), rest)
-    steps = jax.vmap(exponential)(jnp.stack([m, -m]) * step)
-    forward, backward = jax.vmap(_powers)(steps)
-    far = jnp.concatenate([backward[:0:-1], forward])
+    # One step forward and one backward are two more short times; their powers reach every cut.
+    short = jnp.concatenate([ts / step - cut, jnp.asarray([1, -1], m.dtype)])
+    short, finite = _short_times(m * step, short)
+    near, steps = short[:-2], short[-2:]
+    identity = jnp.broadcast_to(jnp.eye(m.shape[-1], dtype=m.dtype), steps.shape)
+    multiply = lambda power, _: (power := mm(power, steps), power)
+    powers = jax.lax.scan(multiply, identity, None, length=_CUTS)[1]
+    far = jnp.concatenate([powers[::-1, 1], identity[:1], powers[:, 0]])
     path = mm(near, far[cut.astype(jnp.int32) + _CUTS])
     return jnp.where(finite, path, jnp.nan)
 
@@ -108,23 +117,15 @@ def _shared_path(m, ts):
 def _short_times(m, ts):
     """exp(t m) for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
     n, degree = m.shape[-1], _DEGREE[64 if jnp.finfo(m.dtype).bits == 64 else 32]
-    square = mm(m, m)
-    size = power_norm(m, square, mm(square, m))
+    unit = norm(m)
+    direction = m / jnp.where(unit > 0, unit, jnp.ones_like(unit))
+    powers = jax.lax.scan(lambda p, _: (mm(p, direction), p), direction, None, length=degree)[1]
+    size = unit * power_norm(*powers[:3])
     s = squarings(size)
-    scaled = m * jnp.exp2(-s.astype(m.dtype))
-    step = lambda power, _: (mm(power, scaled), power)
-    powers = jax.lax.scan(step, jnp.eye(n, dtype=m.dtype), None, length=degree + 1)[1]
+    scaled = ts * (unit * jnp.exp2(-s.astype(m.dtype)))
     # t^k / k! as running products of t / k.
-    factors = [jnp.ones_like(ts), *(ts / k for k in range(1, degree + 1))]
-    weights = jnp.cumprod(jnp.stack(factors, axis=1), axis=1)
-    path = mm(weights, powers.reshape(degree + 1, n * n)).reshape(-1, n, n)
-    return repeated_square(path, s), size <= 2.0**MAX_SQUARINGS
-
-
-def _powers(x):
-    """x^0, ..., x^8 by three rounds of products."""
-    table, last = x[None], x
-    while table.shape[0] < _CUTS:
-        table = jnp.concatenate([table, mm(table, last)])
-        last = table[-1]
-    return jnp.concatenate([jnp.eye(x.shape[-1], dtype=x.dtype)[None], table])
+    weights = [scaled]
+    for k in range(2, degree + 1):
+        weights.append(weights[-1] * scaled / k)
+    path = mm(jnp.stack(weights, axis=1), powers.reshape(degree, n * n)).reshape(-1, n, n)
+    return add_identity(repeated_square(path, s)), size <= 2.0**MAX_SQUARINGS

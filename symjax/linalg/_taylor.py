@@ -17,50 +17,31 @@ _REACH = {64: 1.0908637192900361, 32: 1.461661507209034}
 #: No digit of a rotation is left after 2^60; a norm above that gives NaN.
 MAX_SQUARINGS = 60
 
-# Row i holds the coefficients of I, A, A^2, A^3, A^6 in the factor B_i.
+# Row i holds the coefficients of A, A^2, A^3, A^6 in the factor B_i; the constants are apart.
 _DEGREE_18 = (
-    (0.0, -0.10036558103014462001, -0.00802924648241156960, -0.00089213849804572995, 0.0),
+    (-0.10036558103014462001, -0.00802924648241156960, -0.00089213849804572995, 0.0),
     (
-        0.0,
         0.39784974949964507614,
         1.36783778460411719922,
         0.49828962252538267755,
-        -0.00063789819459472330,
+        -0.0006378981945947233,
     ),
-    (
-        -10.9676396052962062593,
-        1.68015813878906197182,
-        0.05717798464788655127,
-        -0.00698210122488052084,
-        0.00003349750170860705,
-    ),
-    (
-        -0.09043168323908105619,
-        -0.06764045190713819075,
-        0.06759613017704596460,
-        0.02955525704293155274,
-        -0.00001391802575160607,
-    ),
-    (0.0, 0.0, -0.09233646193671185927, -0.01693649390020817171, -0.00001400867981820361),
+    (1.68015813878906197182, 0.05717798464788655127, -0.00698210122488052084, 3.349750170860705e-5),
+    (-0.06764045190713819075, 0.0675961301770459646, 0.02955525704293155274, -1.391802575160607e-5),
+    (0.0, -0.09233646193671185927, -0.01693649390020817171, -1.400867981820361e-5),
 )
+_GAMMA_18 = -0.09043168323908105619
+_BETA_18 = -10.9676396052962062593 + _GAMMA_18
 
-# Row i holds the coefficients of I, A, A^2, A^3 in the factor B_i.
+# Row i holds the coefficients of A, A^2, A^3 in the factor B_i.
 _DEGREE_12 = (
-    (0.0, 0.46932117595418237389, -0.20099424927047284052, -0.04623946134063071740),
-    (
-        5.31597895759871264183,
-        1.19926790417132231573,
-        0.01179296240992997031,
-        0.01108844528519167989,
-    ),
-    (
-        0.18188869982170434744,
-        0.05502798439925399070,
-        0.09351590770535414968,
-        0.00610700528898058230,
-    ),
-    (0.0, -0.13181061013830184015, -0.02027855540589259079, -0.00675951846863086359),
+    (0.46932117595418237389, -0.20099424927047284052, -0.0462394613406307174),
+    (1.19926790417132231573, 0.01179296240992997031, 0.01108844528519167989),
+    (0.0550279843939925407, 0.09351590770535414968, 0.0061070052889805823),
+    (-0.13181061013830184015, -0.02027855540589259079, -0.00675951846863086359),
 )
+_GAMMA_12 = 0.18188869982170434744
+_BETA_12 = 5.31597895759871264183 + _GAMMA_12
 
 
 def norm(a: Float[Array, "n n"]) -> Float[Array, ""]:
@@ -103,30 +84,47 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     size = power_norm(*jax.lax.stop_gradient((a, square, cube)))
     s = squarings(size)
     scale = jnp.exp2(-s.astype(a.dtype))
+    z = _polynomial(a * scale, square * scale**2, cube * scale**3)
     # e^mean goes in before the squarings: afterwards infinity times zero could hide a number.
-    result = _polynomial(a * scale, square * scale**2, cube * scale**3) * jnp.exp(mean * scale)
-    result = repeated_square(result, s)
+    shift = mean * scale
+    z = z * jnp.exp(shift) + jnp.expm1(shift) * jnp.eye(n, dtype=a.dtype)
+    result = add_identity(repeated_square(z, s))
     return jnp.where(size <= 2.0**MAX_SQUARINGS, result, jnp.nan)
 
 
-def repeated_square(x: Float[Array, "... n n"], times: Int[Array, ""]) -> Float[Array, "... n n"]:
-    """x squared ``times`` times."""
+def repeated_square(z: Float[Array, "... n n"], times: Int[Array, ""]) -> Float[Array, "... n n"]:
+    """(I + z)^(2^times) - I.
+
+    Without the identity a rounding error is relative to z, and half as large on a rotation.
+    """
     return jax.lax.while_loop(
-        lambda carry: carry[0] < times, lambda carry: (carry[0] + 1, mm(carry[1], carry[1])), (0, x)
+        lambda carry: carry[0] < times,
+        lambda carry: (carry[0] + 1, 2 * carry[1] + mm(carry[1], carry[1])),
+        (jnp.zeros_like(times), z),
     )[1]
 
 
+def add_identity(z: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
+    """I + z."""
+    return z + jnp.broadcast_to(jnp.eye(z.shape[-1], dtype=z.dtype), z.shape)
+
+
 def _polynomial(a, square, cube):
+    """The Taylor polynomial of exp, without its first term I."""
     if jnp.finfo(a.dtype).bits == 64:
         powers = (a, square, cube, mm(cube, cube))
         b1, b2, b3, b4, b5 = (_combine(row, powers) for row in _DEGREE_18)
-        ninth = mm(b1, b5) + b4
-        return b2 + mm(b3 + ninth, ninth)
-    b1, b2, b3, b4 = (_combine(row, (a, square, cube)) for row in _DEGREE_12)
-    sixth = b3 + mm(b4, b4)
-    return b1 + mm(b2 + sixth, sixth)
+        v = mm(b1, b5) + b4
+        u, beta, gamma = b3 + v, _BETA_18, _GAMMA_18
+    else:
+        b1, b2, b3, b4 = (_combine(row, (a, square, cube)) for row in _DEGREE_12)
+        v = b3 + mm(b4, b4)
+        u, beta, gamma = b2 + v, _BETA_12, _GAMMA_12
+        b2 = b1
+    # (beta I + u)(gamma I + v) - I, since beta gamma = 1.
+    return b2 + (mm(u, v) + (beta * v + gamma * u))
 
 
 def _combine(row, powers):
-    eye = jnp.eye(powers[0].shape[-1], dtype=powers[0].dtype)
-    return sum(c * p for c, p in zip(row, (eye, *powers), strict=True) if c)
+    first, *rest = [c * p for c, p in zip(row, powers, strict=True) if c]
+    return sum(rest, start=first)
