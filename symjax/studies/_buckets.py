@@ -44,11 +44,12 @@ def round_up(shapes: np.ndarray, multiple: int = 8) -> np.ndarray:
     return -(-shapes // multiple) * multiple
 
 
-def pad_to(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in the leading corner of zeros of the given shape."""
-    padded = np.zeros(shape, array.dtype)
-    padded[tuple(map(slice, array.shape))] = array
-    return padded
+def fit_to(array: np.ndarray, shape: tuple[int, ...], fill: float = 0.0) -> np.ndarray:
+    """The array's leading corner of the given shape, filled up where the array is smaller."""
+    fitted = np.full(shape, fill, array.dtype)
+    corner = tuple(slice(min(a, b)) for a, b in zip(array.shape, shape, strict=True))
+    fitted[corner] = array[corner]
+    return fitted
 
 
 def _cheapest_merge(corners: np.ndarray, sizes: np.ndarray, cost: Cost) -> tuple[int, int]:

@@ -1,10 +1,12 @@
 """Two-layer sigmoid networks of any sizes: drawn, trained, moved by eq. (6) and measured.
 
-A network is |U sigmoid(V X) - Y|^2 with sizes m, h, n, k of its own. It may be padded with zeros:
-a mask keeps the padded hidden units and samples at zero, where the sigmoid would make them 1/2.
+A network is |U sigmoid(V X) - Y|^2 with sizes m, h, n, k of its own. It may be padded: with zeros,
+but V X with a number so low that its sigmoid and the derivative of it are exactly zero. The
+padding then adds zeros to every sum, and no step of the training moves it.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,30 +15,36 @@ import numpy as np
 
 from ..linalg import expm
 from ..linalg._precision import mm
-from ._buckets import pad_to
+from ._buckets import fit_to
 
 Element = Literal["gaussian", "exponential"]
 """g with independent entries N(0, 1/h), or the exponential of such a matrix."""
+
+PADDING_OF_Z = -1e4
 
 # Singular values of sigmoid(g V X) below this fraction of the largest count as zero. It is fixed,
 # since the usual choice, the larger side times epsilon, would depend on the padding.
 RANK_CUT = {"float32": 1e-5, "float64": 1e-13}
 
 
-class Network(NamedTuple):
-    """What training and eq. (6) need of one network, V and X entering through V X and X^T X alone.
+class Shape(NamedTuple):
+    """The sizes that are padded: outputs, hidden units and samples."""
 
-    The fields are z = V X (h, k), u (m, h), y (m, k), kernel = X^T X (k, k), the Gaussian matrix
-    of g (h, h), the masks of hidden units (h,) and samples (k,), and the learning rate.
+    m: int
+    h: int
+    k: int
+
+
+class Network(NamedTuple):
+    """What training needs of one network: V and X enter through V X and X^T X alone.
+
+    The fields are z = V X (h, k), u (m, h), y (m, k), kernel = X^T X (k, k) and the learning rate.
     """
 
     z: Any
     u: Any
     y: Any
     kernel: Any
-    g: Any
-    hidden: Any
-    samples: Any
     rate: Any
 
 
@@ -83,10 +91,9 @@ def draw_weights(
 
 def as_network(weights: tuple[np.ndarray, ...], relative_rate: float) -> Network:
     """The network of drawn weights, at its true shape."""
-    v, u, x, y, g = weights
+    v, u, x, y, _ = weights
     rate = relative_rate / lipschitz_estimate(*u.shape, *x.shape)
-    hidden, samples = np.ones(len(v), v.dtype), np.ones(x.shape[1], v.dtype)
-    return Network(v @ x, u, y, x.T @ x, g, hidden, samples, np.asarray(rate, v.dtype))
+    return Network(v @ x, u, y, x.T @ x, np.asarray(rate, v.dtype))
 
 
 def lipschitz_estimate(m: int, h: int, n: int, k: int) -> float:
@@ -108,63 +115,93 @@ def arithmetic(shapes: np.ndarray) -> np.ndarray:
     return h * k * (6 * m + 2 * k + 30)
 
 
-def train_and_move(network: Network, steps: Any, element: Element, cut: float) -> Outcome:
-    """Train by full-batch gradient steps, apply eq. (6), measure. Padding adds zeros to every sum.
+def train(network: Network, steps: Any) -> Network:
+    """The network after full-batch gradient steps in V and U.
 
     A gradient step of the loss in V changes Z = V X by -rate (dloss/dZ) X^T X, and nothing else
     of V or X is ever seen: training Z with the kernel X^T X takes the same steps, without the
     size n and with one product less.
     """
-    z, u, y, kernel, g, hidden, samples, rate = network
-    mask = hidden[:, None] * samples[None, :]
 
-    def features(z):
-        return jax.nn.sigmoid(z) * mask
-
-    def loss(z, u):
-        return jnp.sum((mm(u, features(z)) - y) ** 2)
+    def scaled_loss(z, u):
+        return network.rate * _loss(z, u, network.y)
 
     # Plain gradient steps rather than `training.minimise`: there is no tolerance to watch, and
-    # evaluating the gradient outside of the loop as well takes half as long again to compile.
+    # evaluating the gradient outside of the loop as well would compile all of it twice.
     def descend(_, weights):
-        dz, du = jax.grad(loss, argnums=(0, 1))(*weights)
-        return weights[0] - rate * mm(dz, kernel), weights[1] - rate * du
+        dz, du = jax.grad(scaled_loss, argnums=(0, 1))(*weights)
+        return weights[0] - mm(dz, network.kernel), weights[1] - du
 
-    loss_before = loss(z, u)
-    z, u = jax.lax.fori_loop(0, steps, descend, (z, u))
-    output = mm(u, features(z))
+    z, u = jax.lax.fori_loop(0, steps, descend, (network.z, network.u))
+    return network._replace(z=z, u=u)
+
+
+def move(before: Network, after: Network, g: Any, element: Element, cut: float) -> Outcome:
+    """Apply eq. (6) to the trained network and measure; ``g`` is a Gaussian matrix, maybe padded.
+
+    The new output U' sigma(V' X) is F sigma(g V X)^+ sigma(g V X).
+    """
+    z, u, y = after.z, after.u, after.y
+    inside = (z > PADDING_OF_Z / 2).astype(z.dtype)
     g = expm(g) if element == "exponential" else g
-    moved, rank = _project_rows(output, features(mm(g, z)), cut)
+    output = mm(u, jax.nn.sigmoid(z))
+    moved, rank = _project_rows(output, jax.nn.sigmoid(mm(g, inside * z)) * inside, cut)
+    norms = _norm(jnp.stack([output, moved, output - moved]))
     return Outcome(
-        output=_norm(output),
-        moved_output=_norm(moved),
-        change=_norm(output - moved),
+        output=norms[0],
+        moved_output=norms[1],
+        change=norms[2],
         rank=rank,
-        loss_before=loss_before,
-        loss_after=jnp.sum((output - y) ** 2),
+        loss_before=_loss(before.z, before.u, y),
+        loss_after=_loss(z, u, y),
     )
 
 
-def pad_network(network: Network, shape: tuple[int, int, int]) -> Network:
-    """The network with zeros up to the sizes (m, h, k)."""
-    return Network(*map(pad_to, network, _shapes(*shape)))
+def _loss(z, u, y):
+    return jnp.sum((mm(u, jax.nn.sigmoid(z)) - y) ** 2)
+
+
+def pad_network(network: Network, shape: Shape) -> Network:
+    """The network up to the sizes (m, h, k), or down to them where it was padded beyond."""
+    fill = Network(PADDING_OF_Z, 0.0, 0.0, 0.0, 0.0)
+    return Network(*map(fit_to, network, _shapes(*shape), fill))
+
+
+# Training, the long part, is compiled for every padded shape and measuring for the largest alone:
+# the singular values take longer to compile than to compute. Each program takes one network, as a
+# loop over networks inside it takes twice as long to compile and is no faster on a CPU.
 
 
 @functools.cache
-def compiled(shape: tuple[int, int, int], element: Element, dtype: str) -> jax.stages.Compiled:
-    """The program (network, steps) -> outcome for one padded shape.
+def compiled_training(shape: Shape, dtype: str) -> jax.stages.Compiled:
+    """`train` of (network, steps) for one padded shape."""
+    network = _abstract(shape, dtype)
+    with jax.enable_x64(dtype == "float64"):
+        return jax.jit(train).lower(network, jax.ShapeDtypeStruct((), "int32")).compile()
 
-    It takes one network at a time: a loop over networks inside the program takes twice as long to
-    compile and is no faster on a CPU.
-    """
-    network = Network(*(jax.ShapeDtypeStruct(s, dtype) for s in _shapes(*shape)))
-    program = functools.partial(train_and_move, element=element, cut=RANK_CUT[dtype])
-    return jax.jit(program).lower(network, jax.ShapeDtypeStruct((), "int32")).compile()
+
+@functools.cache
+def compiled_move(
+    shape: Shape, element: Element, dtype: str
+) -> Callable[[Network, Network, np.ndarray], Outcome]:
+    """`move` of (before, after, g) compiled for one padded shape; it pads what it is given."""
+    network, h = _abstract(shape, dtype), shape.h
+    program = functools.partial(move, element=element, cut=RANK_CUT[dtype])
+    g = jax.ShapeDtypeStruct((h, h), dtype)
+    with jax.enable_x64(dtype == "float64"):
+        padded_move = jax.jit(program).lower(network, network, g).compile()
+    return lambda before, after, g: padded_move(
+        pad_network(before, shape), pad_network(after, shape), fit_to(g, (h, h))
+    )
+
+
+def _abstract(shape: Shape, dtype: str) -> Network:
+    return Network(*(jax.ShapeDtypeStruct(s, dtype) for s in _shapes(*shape)))
 
 
 def _shapes(m: int, h: int, k: int) -> Network:
     """The shape of every field of a network."""
-    return Network((h, k), (m, h), (m, k), (k, k), (h, h), (h,), (k,), ())
+    return Network((h, k), (m, h), (m, k), (k, k), ())
 
 
 def _project_rows(a, s, cut):
@@ -180,4 +217,4 @@ def _project_rows(a, s, cut):
 
 
 def _norm(a):
-    return jnp.sqrt(jnp.sum(a**2))
+    return jnp.sqrt(jnp.sum(a**2, axis=(-2, -1)))

@@ -6,7 +6,7 @@ rows of sigmoid(g V X).
 """
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, Literal, get_args
 
 import jax
@@ -19,9 +19,11 @@ from ._moved_networks import (
     RANK_CUT,
     Element,
     Outcome,
+    Shape,
     arithmetic,
     as_network,
-    compiled,
+    compiled_move,
+    compiled_training,
     draw_sizes,
     draw_weights,
     pad_network,
@@ -64,8 +66,8 @@ class Config:
     """Learning rate times an estimate of the Lipschitz constant of the loss's gradient."""
     element: Element = "gaussian"
     """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
-    buckets: int = 12
-    """Padded shapes, each compiled once."""
+    buckets: int = 24
+    """Padded shapes, each compiled once: more of them compile longer and run faster."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and measurement."""
 
@@ -93,12 +95,14 @@ def run(config: Config, progress: Progress) -> Result:
     )
     shapes = sizes[:, [0, 1, 3]]
     corners, members = bucket_shapes(round_up(shapes), config.buckets, arithmetic)
+    largest = Shape(*map(int, corners.max(axis=0)))
     outcomes: dict[int, Outcome] = {}
     with ThreadPoolExecutor(2) as pool:
         # Compilation and execution both release Python's lock. Expensive buckets go first, so
-        # that the two threads end together.
+        # that the two threads end together; before them the program that all buckets wait for.
+        move = pool.submit(compiled_move, largest, config.element, config.dtype)
         jobs = [
-            pool.submit(_run_bucket, config, corners[b], np.flatnonzero(members == b))
+            pool.submit(_run_bucket, config, corners[b], np.flatnonzero(members == b), move)
             for b in np.argsort(-arithmetic(corners) * np.bincount(members))
         ]
         for job in as_completed(jobs):
@@ -111,18 +115,20 @@ def run(config: Config, progress: Progress) -> Result:
     return Result(data, _statements(data, config), draw, _notes(data, config, waste), UNITS)
 
 
-def _run_bucket(config: Config, corner: np.ndarray, indices: np.ndarray) -> dict[int, Outcome]:
-    """The outcomes of the networks that share one padded shape, one call of its program each."""
-    m, h, k = map(int, corner)
+def _run_bucket(
+    config: Config, corner: np.ndarray, indices: np.ndarray, move: Future
+) -> dict[int, Outcome]:
+    """The outcomes of the networks that train at one padded shape; all are measured at another."""
+    shape, outcomes = Shape(*map(int, corner)), {}
+    train = compiled_training(shape, config.dtype)
     # The setting is per thread, so it is made here.
     with jax.enable_x64(config.dtype == "float64"):
-        program = compiled((m, h, k), config.element, config.dtype)
-        outcomes = []
         for i in map(int, indices):
             weights = draw_weights(config.seed, i, config.smallest, config.largest, config.dtype)
-            network = pad_network(as_network(weights, config.rate), (m, h, k))
-            outcomes.append(program(network, np.int32(config.steps)))
-        return dict(zip(map(int, indices), jax.device_get(outcomes), strict=True))
+            before = as_network(weights, config.rate)
+            after = train(pad_network(before, shape), np.int32(config.steps))
+            outcomes[i] = move.result()(before, jax.device_get(after), weights[-1])
+    return jax.device_get(outcomes)
 
 
 def _statements(data: Data, config: Config) -> list[Statement]:
@@ -168,7 +174,8 @@ def _notes(data: Data, config: Config, waste: float) -> list[str]:
         f"{len(left)} networks, to {np.median(left):.2g} of its start in the median and to "
         f"{left.max():.2g} at worst.",
         f"The random invertible g {g}.",
-        f"Padding to at most {config.buckets} shapes costs {waste:.2f} times the arithmetic.",
+        f"Padding to at most {config.buckets} shapes costs {waste:.2f} times the training's "
+        "arithmetic.",
         f"Singular values of sigma(gVX) below {RANK_CUT[config.dtype]:g} of the largest count as "
         "zero.",
     ]

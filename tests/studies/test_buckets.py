@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from symjax.studies._buckets import bucket_shapes, pad_to, round_up, wasted_arithmetic
+from symjax.studies._buckets import bucket_shapes, fit_to, round_up, wasted_arithmetic
 
 SHAPES = np.random.default_rng(0).integers(2, 101, (60, 3))
 
@@ -39,10 +39,11 @@ def test_equal_shapes_share_a_bucket_and_clusters_are_found():
 
 def test_rounding_up_and_padding():
     assert round_up(np.array([1, 8, 9])).tolist() == [8, 8, 16]
-    padded = pad_to(np.ones((2, 1), np.float32), (3, 2))
+    padded = fit_to(np.ones((2, 1), np.float32), (3, 2))
     assert padded.tolist() == [[1, 0], [1, 0], [0, 0]]
     assert padded.dtype == np.float32
-    assert pad_to(np.float32(3), ()).shape == ()
+    assert fit_to(np.float32(3), ()).shape == ()
+    assert fit_to(np.ones((1, 3)), (2, 2), -7.0).tolist() == [[1, 1], [-7, -7]]
 
 
 def test_no_bucket_is_refused():

@@ -11,8 +11,10 @@ import scipy.linalg
 from symjax.bounds import output_change
 from symjax.studies import figure3a
 from symjax.studies._moved_networks import (
+    Shape,
     as_network,
-    compiled,
+    compiled_move,
+    compiled_training,
     draw_weights,
     lipschitz_estimate,
     pad_network,
@@ -22,7 +24,15 @@ from symjax.studies.figure3a import Config
 from ..helpers import eps
 
 SMALL = {"networks": 12, "largest": 14, "steps": 40, "buckets": 2}
-PADDED = (14, 15, 16)
+PADDED = Shape(14, 15, 16)
+
+
+def outcome_at(shape, weights, *, steps, element="gaussian"):
+    """Train and move one network at a padded shape."""
+    dtype = str(weights[0].dtype)
+    before = pad_network(as_network(weights, 1.0), shape)
+    after = jax.device_get(compiled_training(shape, dtype)(before, np.int32(steps)))
+    return compiled_move(shape, element, dtype)(before, after, weights[-1])
 
 
 def quiet(fraction, message):
@@ -43,11 +53,10 @@ def numpy_training(weights, rate, steps):
 @pytest.mark.parametrize("element", ["gaussian", "exponential"])
 def test_padded_networks_train_and_move_as_they_would_alone(element):
     """Kernel, mask and padding against training V itself and `bounds.output_change`."""
-    program = compiled(PADDED, element, "float64")
     for index in range(3):
         weights = draw_weights(1, index, 2, 14, "float64")
         network = as_network(weights, 1.0)
-        outcome = program(pad_network(network, PADDED), np.int32(40))
+        outcome = outcome_at(PADDED, weights, steps=40, element=element)
         v, u = numpy_training(weights, float(network.rate), 40)
         _, _, x, y, g = weights
         g = scipy.linalg.expm(g) if element == "exponential" else g
@@ -66,11 +75,11 @@ def test_padded_networks_train_and_move_as_they_would_alone(element):
 def test_padding_changes_no_number_beyond_rounding(dtype, rtol):
     # Tolerances: 40 steps round differently with the shape; a few thousand epsilon of float32.
     with jax.enable_x64(dtype == "float64"):
-        network = as_network(draw_weights(3, 5, 2, 14, dtype), 1.0)
-        m, h, k = network.u.shape + network.z.shape[1:]
-        assert (m, h, k) != PADDED
-        exact = compiled((m, h, k), "gaussian", dtype)(network, np.int32(40))
-        padded = compiled(PADDED, "gaussian", dtype)(pad_network(network, PADDED), np.int32(40))
+        weights = draw_weights(3, 5, 2, 14, dtype)
+        _, u, x, _, _ = weights
+        shape = Shape(*u.shape, x.shape[1])
+        assert all(size < padded for size, padded in zip(shape, PADDED, strict=True))
+        exact, padded = (outcome_at(s, weights, steps=40) for s in (shape, PADDED))
         assert int(exact.rank) == int(padded.rank)
         for name in ("output", "moved_output", "change", "loss_before", "loss_after"):
             assert getattr(padded, name).dtype == dtype
@@ -78,9 +87,21 @@ def test_padding_changes_no_number_beyond_rounding(dtype, rtol):
             assert abs(float(getattr(padded, name)) - float(getattr(exact, name))) <= rtol * scale
 
 
+@pytest.mark.usefixtures("x64")
+def test_padding_stays_where_it_was_put():
+    weights = draw_weights(3, 5, 2, 14, "float64")
+    before = pad_network(as_network(weights, 1.0), PADDED)
+    after = compiled_training(PADDED, "float64")(before, np.int32(40))
+    _, u, x, _, _ = weights
+    (m, h), k = u.shape, x.shape[1]
+    assert (np.asarray(after.z)[h:] == -1e4).all()
+    assert (np.asarray(after.z)[:, k:] == -1e4).all()
+    assert not np.asarray(after.u)[m:].any()
+    assert not np.asarray(after.u)[:, h:].any()
+
+
 def test_training_lowers_the_loss_on_every_shape():
     corners = itertools.product((2, 30), repeat=4)
-    program = compiled((30, 30, 30), "gaussian", "float32")
     for m, h, n, k in corners:
         rng = np.random.default_rng(0)
         shapes = [(h, n), (m, h), (n, k), (m, k), (h, h)]
@@ -89,9 +110,8 @@ def test_training_lowers_the_loss_on_every_shape():
             (c * rng.standard_normal(s)).astype("float32")
             for c, s in zip(scales, shapes, strict=True)
         )
-        network = pad_network(as_network(weights, 1.0), (30, 30, 30))
-        start, end = (program(network, np.int32(steps)).loss_after for steps in (0, 200))
-        assert end < start, (m, h, n, k)
+        outcome = outcome_at(Shape(30, 30, 30), weights, steps=200)
+        assert outcome.loss_after < outcome.loss_before, (m, h, n, k)
 
 
 def test_lipschitz_estimate_bounds_the_gauss_newton_norm():
@@ -118,9 +138,11 @@ def test_numbers_depend_on_seed_and_index_alone():
 
 
 def test_study_holds_and_compiles_once_a_bucket():
-    compiled.cache_clear()
+    compiled_training.cache_clear()
+    compiled_move.cache_clear()
     result = figure3a.run(Config(**SMALL), quiet)
-    assert compiled.cache_info().misses <= SMALL["buckets"]
+    assert compiled_training.cache_info().misses == SMALL["buckets"]
+    assert compiled_move.cache_info().misses == 1
     assert [s.held for s in result.statements] == [True] * 3
     assert result.statements[0].networks == SMALL["networks"]
     assert result.statements[0].worst_margin > 0

@@ -1,0 +1,154 @@
+"""Figure 3(a)'s whole workload, 100 networks of any sizes, against a NumPy and a PyTorch loop.
+
+Every way trains the same networks (float32, full batch, the same rates and steps) and measures the
+change of the output under eq. (6); the table's last column says how far the outputs are apart. All
+run on one core and one thread. Times are CPU seconds, which other work on the machine disturbs
+less than the clock.
+
+    python benchmarks/figure3a.py --torch-python PATH
+"""
+
+# First, since it pins the process to one core.
+from _timing import machine, run_peer, table
+
+# isort: split
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from symjax.studies import figure3a
+from symjax.studies._moved_networks import (
+    RANK_CUT,
+    as_network,
+    compiled_move,
+    compiled_training,
+    draw_weights,
+)
+
+CUT = RANK_CUT["float32"]
+ONE = np.float32(1)
+
+
+def sigmoid(z):
+    return ONE / (ONE + np.exp(-z))
+
+
+def numpy_plain(v, u, x, y, g, rate, steps):
+    """Gradient steps in V and U with the derivatives written out, then eq. (6) by pinv."""
+    for _ in range(steps):
+        s = sigmoid(v @ x)
+        r = u @ s - y
+        r += r
+        dv = ((u.T @ r) * s * (ONE - s)) @ x.T
+        u = u - rate * (r @ s.T)
+        v = v - rate * dv
+    return numpy_move(v @ x, u, g)
+
+
+def numpy_kernel(v, u, x, y, g, rate, steps):
+    """The same steps taken by Z = V X with the kernel X^T X, as symjax takes them."""
+    z, kernel = v @ x, x.T @ x
+    for _ in range(steps):
+        s = sigmoid(z)
+        r = u @ s - y
+        r += r
+        dz = ((u.T @ r) * s * (ONE - s)) @ kernel
+        u = u - rate * (r @ s.T)
+        z = z - rate * dz
+    return numpy_move(z, u, g)
+
+
+def numpy_move(z, u, g):
+    output, s = u @ sigmoid(z), sigmoid(g @ z)
+    moved = output @ np.linalg.pinv(s, rcond=CUT) @ s
+    return np.linalg.norm(output), np.linalg.norm(output - moved)
+
+
+def run_numpy(way, networks, rates, steps):
+    start = time.process_time()
+    norms = [way(*w, rate, steps) for w, rate in zip(networks, rates, strict=True)]
+    return time.process_time() - start, np.array(norms)
+
+
+def run_symjax(config):
+    start = time.process_time()
+    data = figure3a.run(config, lambda fraction, message: None).data
+    return time.process_time() - start, np.stack([data["output"], data["change"]], axis=1)
+
+
+def run_torch(python, networks, rates, steps):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "networks.npz"
+        names = ("v", "u", "x", "y", "g")
+        arrays = {
+            f"{name}{i}": a
+            for i, w in enumerate(networks)
+            for name, a in zip(names, w, strict=True)
+        }
+        np.savez(file, rates=rates, steps=steps, cut=CUT, **arrays)
+        peer = Path(__file__).parent / "peers" / "figure3a_torch.py"
+        found = run_peer(python, peer, [str(file)])
+    return None if found is None else (found["seconds"], np.array(found["norms"]))
+
+
+def measure(config, torch_python, repeats):
+    weights = [
+        draw_weights(config.seed, i, config.smallest, config.largest, "float32")
+        for i in range(config.networks)
+    ]
+    rates = np.array([as_network(w, config.rate).rate for w in weights])
+    compiled_training.cache_clear()
+    compiled_move.cache_clear()
+    runs = {"symjax, compiling": [run_symjax(config)]}
+    ours = runs["symjax, compiled"] = []
+    ways = {"NumPy loop": numpy_plain, "NumPy loop, X^T X": numpy_kernel}
+    # The ways take turns, so that a busy spell of the machine meets all of them.
+    for _ in range(repeats):
+        ours.append(run_symjax(config))
+        for name, way in ways.items():
+            runs.setdefault(name, []).append(run_numpy(way, weights, rates, config.steps))
+    torch = run_torch(torch_python, weights, rates, config.steps)
+    if torch is None:
+        print("PyTorch skipped: pass --torch-python, an interpreter that has it")
+    else:
+        runs["PyTorch loop"] = [torch]
+    return {name: (min(t for t, _ in found), found[-1][1]) for name, found in runs.items()}
+
+
+def rows(measured):
+    cold, ours = measured["symjax, compiling"][0], measured["symjax, compiled"]
+    scale = ours[1][:, 0]
+    return [
+        {
+            "way": name,
+            "CPU seconds": seconds,
+            "over symjax compiling": seconds / cold,
+            "over symjax compiled": seconds / ours[0],
+            "largest difference of |F| / |F|": float(np.max(np.abs(norms[:, 0] - scale) / scale)),
+        }
+        for name, (seconds, norms) in measured.items()
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch-python", help="interpreter of an environment with PyTorch")
+    parser.add_argument("--networks", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--buckets", type=int, default=figure3a.Config.buckets)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    config = figure3a.Config(
+        networks=options.networks, steps=options.steps, buckets=options.buckets
+    )
+    print(machine())
+    print(f"{config.networks} networks, {config.steps} steps, {config.buckets} buckets, float32")
+    print(table(rows(measure(config, options.torch_python, options.repeats))))
+
+
+if __name__ == "__main__":
+    main()
