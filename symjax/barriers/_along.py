@@ -81,7 +81,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
 def _search(excess, samples, dtype, value_dtype):
     """The place and the value of the maximum of a function on [0, 1]."""
     ts = jnp.linspace(0, 1, samples + 1, dtype=dtype)
-    heights = jax.lax.map(excess, ts)
+    heights: Array = jax.lax.map(excess, ts)
     left = jnp.concatenate([heights[:1], heights[:-1]])
     right = jnp.concatenate([heights[1:], heights[-1:]])
     peaks = jnp.where((heights >= left) & (heights >= right), heights, -jnp.inf)

@@ -1,5 +1,7 @@
 """Exact barriers between networks that differ by a positive rescaling of the last two layers."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -58,7 +60,7 @@ def rescaling_witness(degree: Number, barrier: Number, y_norm: Number) -> Float[
     """The smallest m > 1 whose chord reaches a barrier: rescaling(degree, m, y_norm).value = it.
 
     One root of an increasing function, found by a fixed number of Newton steps kept in a bracket;
-    derivatives of first and second order are those of the implicit function. A barrier of 0 gives
+    its derivatives, of any order, are those of the implicit function. A barrier of 0 gives
     m = 1 (with derivative 0, where it does not exist), and a ``y_norm`` of 0, for which no m
     reaches a positive barrier, inf, as does an m that exceeds the dtype.
 
@@ -75,23 +77,21 @@ def rescaling_witness(degree: Number, barrier: Number, y_norm: Number) -> Float[
     ordinary = valid & (height > 0) & (y > 0)
     k = jnp.where(ordinary, k, 1.0)
     level = jnp.log1p(jnp.sqrt(jnp.where(ordinary, height, 1.0)) / jnp.where(ordinary, y, 1.0))
-    start = jax.lax.stop_gradient(_root(*jax.lax.stop_gradient((k, level))))
-    # Two steps that carry derivatives: the first makes first derivatives exact, the second the
-    # second ones.
-    u = start
-    for _ in range(2):
-        u = u - (log_peak(k, u) - level) / log_peak_slope(k, u)
+    u = _root(k, level)
     special = jnp.where(height > 0, jnp.inf, 1.0)
     m = jnp.where(ordinary, jnp.exp(u), jnp.where(valid, special, jnp.nan))
     return m.astype(dtype)
 
 
+@jax.custom_jvp
 def _root(k, level):
     """The u > 0 with log_peak(k, u) = level."""
     # log phi <= k u, and <= k (k + 1) u^2 / 8 (Hoeffding); at the midpoint it is at least
     # k u - (k + 1) log 2.
     low = jnp.maximum(level / k, jnp.sqrt(8 * level / (k * (k + 1))))
-    high = jnp.maximum((level + (k + 1) * jnp.log(2.0).astype(level.dtype)) / k, low)
+    high = jnp.maximum((level + (k + 1) * math.log(2)) / k, low)
+    # Both can be tight: widened, so that rounding does not put the root outside.
+    low, high = 0.999 * low, 1.001 * high
 
     def step(_, state):
         low, high, u = state
@@ -103,6 +103,14 @@ def _root(k, level):
         return low, high, new
 
     return jax.lax.fori_loop(0, _NEWTON_STEPS, step, (low, high, low))[2]
+
+
+@_root.defjvp
+def _root_jvp(primals, tangents):
+    (k, level), (dk, dlevel) = primals, tangents
+    u = _root(k, level)
+    moved = jax.jvp(lambda k: log_peak(k, u), (k,), (dk,))[1]
+    return u, (dlevel - moved) / log_peak_slope(k, u)
 
 
 def paper_rescaling(degree: Number, barrier: Number, y_norm: Number) -> Float[Array, "..."]:
@@ -122,5 +130,5 @@ def paper_rescaling(degree: Number, barrier: Number, y_norm: Number) -> Float[Ar
     (k, height, y), dtype = as_floats(degree=degree, barrier=barrier, y_norm=y_norm)
     k = jnp.where(k > 0, k, jnp.nan)
     grow = jnp.log1p(jnp.sqrt(height) / y)
-    bits = (k + 1) * jnp.log(2.0).astype(k.dtype)
+    bits = (k + 1) * math.log(2)
     return jnp.exp(-(bits + grow + jnp.log(1 - jnp.exp(-bits - grow))) / k).astype(dtype)

@@ -45,7 +45,7 @@ def best_chord_deviation(
         >>> float(best.value), SOURCES[int(best.source)]
         (0.5, 'trivial')
     """
-    bounds = {"trivial": trivial_chord_deviation(alpha, chord)}
+    bounds: dict[str, AbstractBound] = {"trivial": trivial_chord_deviation(alpha, chord)}
     if max_curvature is not None and length is not None:
         bounds["curvature"] = chord_deviation_at(alpha, max_curvature, chord, length)
     if length is not None:

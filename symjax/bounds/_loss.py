@@ -128,5 +128,5 @@ def asymptotic_chord_loss(
     bend = jax.jvp(velocity, (half,), (jnp.ones_like(half),))[1]
     push = jax.jvp(jax.grad(loss), (curve(half),), (bend,))[1]
     products = jax.tree.map(lambda u, v: jnp.sum(u * v), bend, push)
-    stiffness = sum(jax.tree.leaves(products))
+    stiffness = jax.tree.reduce(jnp.add, products)
     return (a * (1 - a)).astype(stiffness.dtype) ** 2 / 8 * stiffness

@@ -38,7 +38,7 @@ def peak_place(degree: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Arr
     return 0.5 + jnp.where(nonzero, shift, (degree - 1) / 12 * u)
 
 
-def _half_coth(z):
+def _half_coth(z: Array) -> Array:
     """(z / 2) coth(z / 2) - 1 = z^2 / 12 - z^4 / 720 + ..."""
     small = jnp.abs(z) < 0.5
     near = jnp.where(small, z, 0.0) ** 2
@@ -51,7 +51,7 @@ def _half_coth(z):
     return jnp.where(small, series, far / jnp.tanh(far) - 1)
 
 
-def _log_mean(alpha, u):
+def _log_mean(alpha: Array, u: Array) -> Array:
     """log((1 - alpha) e^{-alpha u} + alpha e^{(1 - alpha) u}) >= 0: all its terms are positive."""
     small = jnp.abs(u) < 1
     near = jnp.where(small, u, 0.0)
@@ -61,9 +61,17 @@ def _log_mean(alpha, u):
     return jnp.where(small, jnp.log1p(excess), total - alpha * far)
 
 
-def _exp_rest(z):
+@jax.custom_jvp
+def _exp_rest(z: Array) -> Array:
     """e^z - 1 - z for |z| <= 1 by its series, to relative rounding error: never negative."""
     tail = jnp.zeros_like(z)
     for n in range(18, 2, -1):
         tail = (1 + tail) * z / n
     return z**2 / 2 * (1 + tail)
+
+
+@_exp_rest.defjvp
+def _exp_rest_jvp(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    rest = _exp_rest(z)
+    return rest, (rest + z) * dz
