@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, PyTree
 
 
@@ -17,7 +18,7 @@ def require(condition: bool, message: str) -> None:
 def is_concrete(*trees: PyTree) -> bool:
     """Whether every array in the trees has a value now, that is, none is being traced."""
     leaves = jax.tree.leaves(trees)
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    return not any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def require_concrete(
@@ -28,8 +29,14 @@ def require_concrete(
     Under a trace nothing happens: there a bad value gives NaN or a false flag, as each function
     documents. Both arguments are thunks, so that a traced call does no work at all.
     """
-    if is_concrete(*values) and not bool(jnp.all(condition())):
+    if is_concrete(*values) and not _holds_now(condition):
         raise ValueError(message())
+
+
+def _holds_now(condition):
+    # Inside a trace even an operation on a known array would be staged; here it is computed.
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.all(condition()))
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -38,9 +45,11 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def require_finite(name: str, tree: PyTree) -> None:
-    """Raise ValueError naming the first concrete floating leaf of ``tree`` with a NaN or infinity."""
+    """Raise ValueError naming the first concrete leaf of ``tree`` with a NaN or infinity."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if is_floating(leaf) and is_concrete(leaf) and not bool(jnp.all(jnp.isfinite(leaf))):
+        if not (is_floating(leaf) and is_concrete(leaf)) or isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
+        if not _holds_now(lambda leaf=leaf: jnp.isfinite(leaf)):
             where = f" at leaf '{path_name(path)}'" if path else ""
             raise ValueError(
                 f"`{name}` holds a NaN or an infinity{where}; expected finite numbers."

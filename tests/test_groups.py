@@ -40,11 +40,11 @@ def every_group():
 
 def distance(a, b):
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return jnp.stack([jnp.max(jnp.abs(x - y)) for x, y in pairs]).max()
+    return jnp.stack([jnp.max(jnp.abs(x - y)).astype(float) for x, y in pairs]).max()
 
 
 def magnitude(*trees):
-    return jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(trees)]).max()
+    return jnp.stack([jnp.max(jnp.abs(x)).astype(float) for x in jax.tree.leaves(trees)]).max()
 
 
 def condition(g):
@@ -65,7 +65,7 @@ def residuals(group, dtype):
         )
         one, compose = group.identity(dtype), group.compose
         # A product rounds by n eps of the sizes; an inverse also by the condition number.
-        allowed = jnp.maximum(1.0, magnitude(f, g, h)) ** 3 * condition(g) ** 2
+        allowed = jnp.maximum(1.0, magnitude(f, g, h)) ** 3 * jnp.asarray(condition(g), float) ** 2
         found = jnp.stack(
             [
                 distance(compose(compose(f, g), h), compose(f, compose(g, h))),
@@ -75,7 +75,7 @@ def residuals(group, dtype):
                 distance(compose(group.inverse(g), g), one),
             ]
         )
-        return found / allowed, group.contains(g)
+        return found / jnp.asarray(allowed, found.dtype), group.contains(g)
 
     return jax.jit(laws)
 
@@ -93,7 +93,7 @@ def round_trips(group, dtype):
                 distance(group.compose(half, half), g),
             ]
         )
-        return found / (condition(g) * jnp.maximum(1.0, magnitude(g)))
+        return found / (jnp.asarray(condition(g), found.dtype) * jnp.maximum(1.0, magnitude(g)))
 
     return jax.jit(laws)
 

@@ -1,0 +1,217 @@
+"""Speed and curvature against nested forward mode, closed forms and each other."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import symjax
+from symjax import Leg
+
+from ..helpers import eps
+from ..test_actions import weights
+
+TIMES = np.linspace(0.0, 1.0, 6)
+
+
+def nested_jacfwd(curve, t):
+    """Speed and curvature from jax.jacfwd of the joint curve: shares no code with the library."""
+    flat = lambda s: jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(curve(s))])
+    velocity = jax.jacfwd(flat)
+    v, a = velocity(t), jax.jacfwd(velocity)(t)
+    speed = jnp.linalg.norm(v)
+    return speed, jnp.linalg.norm(a - (v @ a) / (v @ v) * v) / speed**2
+
+
+@functools.cache
+def both(make, dtype):
+    """(ours over an array, ours one by one, nested) as one compiled function of (key, scale)."""
+
+    def compare(key, scale):
+        curve = make(key, scale, dtype)
+        times = jnp.asarray(TIMES, dtype)
+        wide = jax.tree.map(lambda x: x.astype(jnp.float64), curve)
+        many = symjax.speed(curve, times), symjax.curvature(curve, times)
+        one = jax.lax.map(lambda t: (symjax.speed(curve, t), symjax.curvature(curve, t)), times)
+        nested = jax.lax.map(lambda t: nested_jacfwd(wide, t), times.astype(jnp.float64))
+        return many, one, nested
+
+    return jax.jit(compare)
+
+
+def deep(*widths):
+    action = symjax.deep_linear_action(widths)
+
+    def make(key, scale, dtype):
+        a, b = jax.random.split(key)
+        m = action.group.random_algebra(b, dtype=dtype)
+        m = jax.tree.map(lambda e: e * jnp.asarray(scale, dtype), m)
+        return symjax.exponential_curve(action, weights(a, widths, dtype), m)
+
+    return make
+
+
+def scaled(group, width=4):
+    action = symjax.linear_action(group, [Leg(0), Leg(1, 1, "covector")])
+
+    def make(key, scale, dtype):
+        a, b = jax.random.split(key)
+        m = group.random_algebra(b, dtype=dtype) * jnp.asarray(scale, dtype)
+        return symjax.exponential_curve(action, weights(a, (3, width, 2), dtype), m)
+
+    return make
+
+
+MAKERS = {
+    "depth 2": deep(3, 4, 2),
+    "depth 3": deep(2, 3, 4, 2),
+    "depth 4": deep(2, 3, 2, 3, 2),
+    "depth 5": deep(2, 2, 3, 2, 3, 1),
+    "wide data": deep(30, 3, 20),
+    "width 1": deep(2, 1, 2),
+    "orthogonal": scaled(symjax.Orthogonal(4)),
+    "scaling": scaled(symjax.PositiveScaling(4)),
+    "complex": scaled(symjax.ComplexScaling(2)),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_sec_6_2_curvature_is_that_of_nested_jacfwd(name, x64):
+    """Depths 2 to 5: the cross terms of a layer acted on from both sides are there."""
+    for dtype in (jnp.float32, jnp.float64):
+        for seed, scale in ((0, 0.5), (1, 2.0)):
+            many, one, nested = both(MAKERS[name], dtype)(jax.random.key(seed), scale)
+            for ours in (many, one):
+                for found, expected in zip(ours, nested, strict=True):
+                    assert found.dtype == dtype
+                    # Derivatives of exp(tM) with |M| up to 4: amplification by e^4, times sums.
+                    np.testing.assert_allclose(found, expected, rtol=500 * eps(dtype))
+
+
+def test_zero_speed_is_nan_and_a_straight_line_is_zero():
+    """Undefined where the curve rests; exactly 0, not rounding, on a line."""
+    action = symjax.deep_linear_action((3, 4, 2))
+    w = weights(jax.random.key(0), (3, 4, 2), jnp.float32)
+    rest = symjax.exponential_curve(action, w, (jnp.zeros((4, 4)),))
+    for t in (0.3, jnp.array([0.0, 1.0])):
+        assert bool((symjax.speed(rest, t) == 0).all())
+        assert bool(jnp.isnan(symjax.curvature(rest, t)).all())
+        line = symjax.chord(w, jax.tree.map(jnp.negative, w))
+        assert bool((symjax.curvature(line, t) == 0).all())
+    # e^{tN} with N^2 = 0 draws the chord (MATH 1.4b).
+    nilpotent = jnp.zeros((4, 4)).at[0, 1].set(1.0)
+    unipotent = symjax.exponential_curve(action, w, (nilpotent,))
+    assert symjax.curvature(unipotent, 0.5) == 0
+
+
+def test_circle_helix_and_rescaling_closed_forms(x64):
+    helix = lambda t: {"xy": 2 * jnp.stack([jnp.cos(t), jnp.sin(t)]), "z": jnp.atleast_1d(t)}
+    np.testing.assert_allclose(symjax.curvature(helix, jnp.array([0.1, 0.7])), 2 / 5, rtol=1e-13)
+    np.testing.assert_allclose(symjax.speed(helix, 0.3), np.sqrt(5), rtol=1e-14)
+    # MATH 3b: kappa = k (k+1) x y / (x^2 + k^2 y^2)^(3/2).
+    k, x0, y0, s = 3.0, 2.0, 0.7, 1.5
+    w = (jnp.full((2, 2), x0 / 2), jnp.full((1, 4), y0 / 2))
+    curve = symjax.exponential_curve(symjax.rescaling_action(k), w, jnp.asarray(s))
+    t = np.linspace(0, 1, 5)
+    x, y = x0 * np.exp(s * t), y0 * np.exp(-k * s * t)
+    expected = k * (k + 1) * x * y / (x**2 + k**2 * y**2) ** 1.5
+    np.testing.assert_allclose(symjax.curvature(curve, jnp.asarray(t)), expected, rtol=1e-12)
+
+
+def test_polar_connecting_curves(x64):
+    """Two exponentials: the co-rotating frame against nested forward mode of the curve itself."""
+    action = symjax.deep_linear_action((3, 4, 2))
+    w = weights(jax.random.key(0), (3, 4, 2), jnp.float64)
+    g = jnp.diag(jnp.array([-1.0, -2.0, 1.0, 3.0])) + 0.1 * jnp.eye(4, k=1)
+
+    @jax.jit
+    def compare(g):
+        curve = symjax.connecting_curve(action, w, (g,))
+        inner = jnp.asarray(TIMES)[1:-1]
+        nested = jax.lax.map(lambda t: nested_jacfwd(curve, t), inner)
+        one = jax.lax.map(lambda t: symjax.curvature(curve, t), inner)
+        return curve.method, symjax.speed(curve, inner), symjax.curvature(curve, inner), one, nested
+
+    method, speed, many, one, nested = compare(g)
+    assert method == 1
+    np.testing.assert_allclose(speed, nested[0], rtol=1e-12)
+    np.testing.assert_allclose(many, nested[1], rtol=1e-11)
+    np.testing.assert_allclose(one, nested[1], rtol=1e-11)
+
+
+def test_data_curves_are_not_differentiated_as_actions(x64):
+    w = weights(jax.random.key(0), (3, 4, 2), jnp.float64)
+    x = jax.random.normal(jax.random.key(1), (3, 12))
+    m = 0.4 * jax.random.normal(jax.random.key(2), (4, 4))
+    action = symjax.data_action(jnp.tanh, x)
+    curve = symjax.exponential_curve(action, w, m)
+    ours = jax.jit(lambda t: (symjax.speed(curve, t), symjax.curvature(curve, t)))(0.6)
+    np.testing.assert_allclose(ours, jax.jit(lambda t: nested_jacfwd(curve, t))(0.6), rtol=1e-9)
+
+
+def test_forward_and_reverse_derivatives_agree_with_differences(x64):
+    action = symjax.deep_linear_action((2, 3, 2))
+    w = weights(jax.random.key(0), (2, 3, 2), jnp.float64)
+    times = jnp.array([0.2, 0.9])
+    value = jax.jit(lambda m: symjax.curvature(symjax.exponential_curve(action, w, (m,)), times))
+    m = jax.random.normal(jax.random.key(1), (3, 3))
+    forward, backward = jax.jit(jax.jacfwd(value))(m), jax.jit(jax.jacrev(value))(m)
+    np.testing.assert_allclose(forward, backward, rtol=1e-9)
+    step = jnp.zeros((3, 3)).at[0, 1].set(1e-6)
+    slope = (value(m + step) - value(m - step)) / 2e-6
+    np.testing.assert_allclose(forward[:, 0, 1], slope, rtol=1e-6)
+
+
+def test_cost_grows_with_the_moving_leaves_only():
+    """1e6 more parameters at rest add nothing to the compiled work or memory."""
+
+    def cost(rest):
+        action = symjax.linear_action(symjax.GeneralLinear(4), [Leg("a"), Leg("b", 1, "covector")])
+        params = {"a": jnp.ones((4, 3)), "b": jnp.ones((2, 4)), "rest": jnp.ones(rest)}
+        times = jnp.linspace(0.0, 1.0, 16)
+        run = lambda p, m: symjax.curvature(symjax.exponential_curve(action, p, m), times)
+        compiled = jax.jit(run).lower(params, jnp.eye(4)).compile()
+        analysis = compiled.cost_analysis()
+        return analysis["flops"], compiled.memory_analysis().temp_size_in_bytes
+
+    assert cost(10) == cost(1_000_000)
+
+
+def test_nothing_of_size_times_by_parameters_is_kept():
+    action = symjax.deep_linear_action((32, 32, 32))
+    w = weights(jax.random.key(0), (32, 32, 32), jnp.float32)
+
+    def memory(count):
+        times = jnp.linspace(0.0, 1.0, count)
+        run = lambda w, m: symjax.curvature(symjax.exponential_curve(action, w, (m,)), times)
+        compiled = jax.jit(run).lower(w, jnp.eye(32)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    parameters = 2 * 32 * 32 * 4
+    assert memory(4096) - memory(64) < 4096 * parameters / 20
+
+
+def test_one_trace_for_every_value():
+    action = symjax.deep_linear_action((2, 3, 2))
+    w = weights(jax.random.key(0), (2, 3, 2), jnp.float32)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(m, times):
+        return symjax.curvature(symjax.exponential_curve(action, w, (m,)), times)
+
+    for scale in (0.1, 1.0, 30.0):  # one, two and many intervals of the series
+        run(scale * jnp.eye(3), jnp.linspace(0.0, 1.0, 4))
+
+
+def test_times_are_checked():
+    line = symjax.chord(jnp.zeros(2), jnp.ones(2))
+    with pytest.raises(ValueError, match="scalar or have shape"):
+        symjax.speed(line, jnp.zeros((2, 2)))
+    with pytest.raises(ValueError, match="must be floating"):
+        symjax.speed(line, jnp.arange(3))
+    with pytest.raises(ValueError, match="floating leaf"):
+        symjax.speed(lambda t: jnp.arange(3), 0.5)
