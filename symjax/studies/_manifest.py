@@ -15,7 +15,9 @@ from ._result import Result
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
 
 
-def manifest(name: str, title: str, config: Any, result: Result, seconds: float) -> dict[str, Any]:
+def manifest(
+    name: str, title: str, config: Any, result: Result, seconds: dict[str, float]
+) -> dict[str, Any]:
     """The description of a result, as plain values for JSON."""
     device = jax.devices()[0]
     return {
@@ -24,7 +26,7 @@ def manifest(name: str, title: str, config: Any, result: Result, seconds: float)
         "seed": config.seed,
         "configuration": dataclasses.asdict(config),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "wall_seconds": round(seconds, 3),
+        **seconds,
         "versions": {"python": platform.python_version()} | _versions(),
         "git_revision": _revision(),
         "device": {

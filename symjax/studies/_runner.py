@@ -96,9 +96,13 @@ def run_study(
     module, out = load(name), Path(out)
     check_target(out, name, overwrite)
     with stage(out) as work:
-        start = time.perf_counter()
+        wall, processor = time.perf_counter(), time.process_time()
         result = module.run(config, progress or (lambda fraction, message: None))
-        seconds = time.perf_counter() - start
+        seconds = {
+            "wall_seconds": round(time.perf_counter() - wall, 2),
+            # All threads together, and the same on a busy machine.
+            "processor_seconds": round(time.process_time() - processor, 2),
+        }
         _write(work, name, config, result, seconds)
         publish(work, out)
     return result
@@ -119,7 +123,7 @@ def publish(work: Path, out: Path) -> None:
         raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
 
 
-def _write(work: Path, name: str, config: Any, result: Result, seconds: float) -> None:
+def _write(work: Path, name: str, config: Any, result: Result, seconds: dict[str, float]) -> None:
     description = manifest(name, STUDIES[name], config, result, seconds)
     text = json.dumps(description, indent=2, default=str)
     # The description travels inside the arrays too, for a data.npz found on its own.

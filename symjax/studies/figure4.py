@@ -119,7 +119,7 @@ def _measure():
         norms = jnp.linalg.norm(before), jnp.linalg.norm(last)
         limits = jnp.geomspace(1.2, 10.0, 6) * jnp.maximum(*norms)
         bound = orbit_loss(degree, norms[0], norms[1], limits, size)
-        share = jax.random.uniform(key, (16,))
+        share = jax.random.uniform(key, (1, 16))
         inside = bound.m_low[:, None] ** (1 - share) * bound.m_high[:, None] ** share
 
         proof = paper_rescaling(degree, asked, size)
