@@ -2,9 +2,13 @@
 
 from . import (
     _compatibility as _compatibility,
+    barriers as barriers,
+    bounds as bounds,
     geometry as geometry,
     groups as groups,
     linalg as linalg,
+    networks as networks,
+    training as training,
 )
 from .actions import (
     Leg as Leg,
