@@ -59,9 +59,8 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     require(samples >= 2, f"`samples` must be at least 2, got {samples}.")
     dtype = jnp.result_type(float)
     value = _require_scalar(loss, curve, dtype)
-    zero, one = jnp.asarray(0, dtype), jnp.asarray(1, dtype)
 
-    ends = loss(curve(zero)), loss(curve(one))
+    ends = jax.lax.map(lambda t: loss(curve(t)), jnp.arange(2, dtype=dtype))
 
     def excess(t):
         height = loss(curve(t))
@@ -69,7 +68,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
         return height - (1 - s) * ends[0] - s * ends[1]
 
     # The search is over numbers only: what carries derivatives is made constant first.
-    pure, constants = jax.closure_convert(excess, one)
+    pure, constants = jax.closure_convert(excess, jnp.asarray(1, dtype))
     constants = jax.lax.stop_gradient(constants)
     place, found = _search(lambda t: pure(t, *constants), samples, dtype, value.dtype)
     height = excess(place)
@@ -89,8 +88,7 @@ def _search(excess, samples, dtype, value_dtype):
 
     def refine(i):
         low, high = ts[jnp.maximum(i - 1, 0)], ts[jnp.minimum(i + 1, samples)]
-        t = _golden_section(excess, low, high, steps=_steps(samples, dtype))
-        return t, excess(t)
+        return _golden_section(excess, low, high, steps=_steps(samples, dtype))
 
     places, values = jax.lax.map(refine, candidates)
     places = jnp.concatenate([ts, places])
@@ -106,7 +104,7 @@ def _steps(samples, dtype):
 
 
 def _golden_section(f, low, high, *, steps):
-    """The place of a local maximum in a bracket; the best of all points met."""
+    """The place and the height of a local maximum in a bracket."""
     golden = (math.sqrt(5) - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
 
@@ -124,9 +122,11 @@ def _golden_section(f, low, high, *, steps):
         )
         return low, high, left, right, at_left, at_right
 
-    state = (low, high, left, right, f(left), f(right))
+    # Mapped rather than called twice: the loss is compiled once.
+    at_left, at_right = jax.lax.map(f, jnp.stack([left, right]))
+    state = (low, high, left, right, at_left, at_right)
     _, _, left, right, at_left, at_right = jax.lax.fori_loop(0, steps, body, state)
-    return jnp.where(at_left > at_right, left, right)
+    return jnp.where(at_left > at_right, left, right), jnp.maximum(at_left, at_right)
 
 
 def _require_scalar(loss, curve, dtype):

@@ -35,7 +35,8 @@ def test_eq_9_lipschitz_on_a_tube_bounds_the_loss_on_the_chord():
         near = bounds.sampled_chord_deviation(curve, times=513)
         # A Lipschitz constant on the tube, by |grad| <= 2 |X|^2 (Om + r)(Om r + r^2 / 2), r = h.
         norms = jax.lax.map(
-            lambda t: sum(jnp.linalg.norm(w, 2) ** 2 for w in curve(t)), jnp.linspace(0, 1, 101)
+            lambda t, curve=curve: sum(jnp.linalg.norm(w, 2) ** 2 for w in curve(t)),
+            jnp.linspace(0, 1, 101),
         )
         omega, r = 1.01 * float(jnp.max(norms)) ** 0.5, float(near.value)
         size = np.linalg.norm(x, 2)
