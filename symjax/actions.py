@@ -169,7 +169,8 @@ class LinearAction(eqx.Module):
         )
         if leg.axis is not None:
             size = getattr(self.factors[leg.factor], "n", None)
-            size = 2 * size if _counts_pairs(self.factors[leg.factor]) else size
+            if size is not None and _counts_pairs(self.factors[leg.factor]):
+                size = 2 * size
             require(
                 -leaf.ndim <= leg.axis < leaf.ndim and leaf.shape[leg.axis] == size,
                 f"`params` leaf '{name}' must have size {size} along axis {leg.axis}, "
@@ -277,11 +278,8 @@ def deep_linear_action(widths: Sequence[int]) -> LinearAction:
         f"`widths` must be two or more positive integers (d_0, ..., d_l), got {widths}.",
     )
     hidden = range(1, len(widths) - 1)
-    legs = [
-        Leg(i - 1 + side, side, representation, i - 1)
-        for i in hidden
-        for side, representation in ((0, "vector"), (1, "covector"))
-    ]
+    sides: tuple[tuple[int, Representation], ...] = ((0, "vector"), (1, "covector"))
+    legs = [Leg(i - 1 + side, side, how, i - 1) for i in hidden for side, how in sides]
     return linear_action(Product([GeneralLinear(widths[i]) for i in hidden]), legs)
 
 
@@ -429,14 +427,14 @@ def compress(
     A leaf moved along one axis only is (n, k) to the group; where k is large an isometry of the k
     columns shrinks it, which changes no speed, curvature or length of an exponential curve.
     """
-    count = [sum(leg.leaf == i for leg in action.legs) for i in range(len(leaves))]
+    places = action.places(leaves)
     small, legs = list(leaves), list(action.legs)
-    for j, leg in enumerate(action.legs):
-        if count[leg.leaf] > 1:
+    for j, (leg, place) in enumerate(zip(action.legs, places, strict=True)):
+        if places.count(place) > 1:
             continue
-        leaf, group = leaves[leg.leaf], action.factors[leg.factor]
+        leaf, group = leaves[place], action.factors[leg.factor]
         front = leaf.reshape(1, -1) if leg.axis is None else jnp.moveaxis(leaf, leg.axis, 0)
-        small[leg.leaf] = group.compress(front.reshape(front.shape[0], -1))
+        small[place] = group.compress(front.reshape(front.shape[0], -1))
         axis = None if leg.axis is None else 0
-        legs[j] = Leg(leg.leaf, axis, leg.representation, leg.factor)
+        legs[j] = Leg(place, axis, leg.representation, leg.factor)
     return LinearAction(action.group, tuple(legs)), tuple(small)

@@ -67,11 +67,14 @@ def _certify(curve, cells, dtype):
     half = 0.5 / cells
     bound = _exponential_cell if curve.rotation is None else _polar_cell
     kappa, parts, turns = jax.lax.map(lambda t: bound(curve, t, half), centres)
-    allowance = 1 + float(jnp.finfo(dtype).eps) ** 0.5
+    allowance: float = 1 + float(jnp.finfo(dtype).eps) ** 0.5
     # An undefined bound is no bound; but where there is no curve the answer is NaN.
-    exists = jnp.array(True) if curve.method is None else curve.method != NO_PATH
+    exists: Array = jnp.array(True) if curve.method is None else curve.method != NO_PATH
     exists = exists & jnp.isfinite(norm(derivatives(curve, centres[0], 1)[0]))
-    close = lambda x: jnp.where(exists, jnp.where(jnp.isnan(x), jnp.inf, x) * allowance, jnp.nan)
+
+    def close(x: Array) -> Array:
+        return jnp.where(exists, jnp.where(jnp.isnan(x), jnp.inf, x) * allowance, jnp.nan)
+
     return Certificate(close(kappa.max()), close(parts.sum()), close(turns.sum()))
 
 

@@ -43,6 +43,7 @@ def _widest(dtypes):
 
 def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:
     """The action of a curve on the leaves that move, shrunk by isometries."""
+    assert isinstance(curve.action, LinearAction)  # see is_linear_curve
     action, leaves = compress(*curve.action.restrict(curve.params))
     dtype = _widest([leaf.dtype for leaf in leaves] or [jnp.float32])
     return action, tuple(leaf.astype(dtype) for leaf in leaves)

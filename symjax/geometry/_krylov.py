@@ -12,6 +12,8 @@ split off first, and the Gram matrix holds only what is at right angles to it; t
 |gamma' ^ gamma''|^2 is a sum in which nothing large cancels.
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,7 @@ class _Series(eqx.Module):
     velocities: Float[Array, "K P"]
     accelerations: Float[Array, "J P"] | None
     drift: Float[Array, "K P"]  # of the derivative of e^{tB} w, which is what is walked
+    scale: Float[Array, ""]  # by which all rows were divided, so that no square overflows
 
 
 def frames(
@@ -61,7 +64,7 @@ def frames(
         here = evaluate((jnp.minimum(times, end) - start) / unit)
         # Later times hold the frame at the end until their own step comes.
         keep = lambda new, old: jnp.where(times >= start, new, old)
-        point = _advance(series.drift, point, (end - start) / unit, unit)
+        point = _advance(series, point, (end - start) / unit, unit)
         return steps + 1, end, point, keep(here.speed, speed), keep(here.normal, normal)
 
     nothing = jnp.full_like(times, jnp.nan)
@@ -92,10 +95,10 @@ def _start(action, leaves, stretch, low):
     return jax.lax.while_loop(lambda carry: carry[0] != 0, flow, (low, leaves))[1]
 
 
-def _advance(drift, point, u, unit):
+def _advance(series, point, u, unit):
     """The point u units further: each leaf plus the integral of its rows."""
-    orders = jnp.arange(1, drift.shape[0] + 1, dtype=u.dtype)
-    moved = _flat(point) + mm(unit * u**orders / orders, drift)
+    orders = jnp.arange(1, series.drift.shape[0] + 1, dtype=u.dtype)
+    moved = _flat(point) + series.scale * mm(unit * u**orders / orders, series.drift)
     sizes = np.cumsum([leaf.size for leaf in point])[:-1]
     parts = jnp.split(moved, sizes)
     return tuple(p.reshape(x.shape) for p, x in zip(parts, point, strict=True))
@@ -104,22 +107,23 @@ def _advance(drift, point, u, unit):
 def _expand(series, unit):
     """(u -> frame at distance u, how far that is true), from inner products of the rows."""
     if series.accelerations is None:
-        scale, along, across = _split(series.velocities)
+        along, across = _split(series.velocities)
         gram = einsum("jp,kp->jk", across, across)
         order = jnp.arange(1, along.shape[0], dtype=along.dtype)
         coefficients = (along, order * along[1:], *_products_of_derivative(gram))
-        sizes, units = (_sizes(along, gram),), scale / unit
+        sizes, units = (_sizes(along, gram),), series.scale / unit
     else:
         terms = series.velocities.shape[0]
-        scale, along, across = _split(jnp.concatenate([series.velocities, series.accelerations]))
+        along, across = _split(jnp.concatenate([series.velocities, series.accelerations]))
         gram = einsum("jp,kp->jk", across, across)
         blocks = (gram[:terms, :terms], gram[:terms, terms:], gram[terms:, terms:])
-        coefficients = (along[:terms], along[terms:], *map(_antidiagonals, blocks))
-        sizes, units = jnp.split(_sizes(along, gram), [terms]), scale
+        vv, va, aa = map(_antidiagonals, blocks)
+        coefficients = (along[:terms], along[terms:], vv, va, aa)
+        sizes, units = jnp.split(_sizes(along, gram), [terms]), series.scale
 
     def evaluate(u):
         frame = _evaluate(*coefficients, u)
-        return Frame(scale * frame.speed, units * frame.normal)
+        return Frame(series.scale * frame.speed, units * frame.normal)
 
     return evaluate, _reach(sizes)
 
@@ -128,7 +132,7 @@ def _sizes(along, gram):
     return jnp.sqrt(along * along + jnp.maximum(jnp.diagonal(gram), 0))
 
 
-def _reach(sizes):
+def _reach(sizes: Sequence[Array]) -> Array:
     """The distance up to which the last rows do not exceed rounding error of the largest.
 
     At most as many units as there are rows: further out the rows that were left out might grow.
@@ -149,11 +153,12 @@ def _series(action, rotation, stretch, point, unit):
     shrink = lambda tree, k: tuple((unit / (k + 1)).astype(z.dtype) * z for z in tree)
     terms, apply = _TERMS[jnp.finfo(unit.dtype).bits], field(action, stretch)
     if rotation is None:
-        rows = [action.generator(stretch, point)]
+        first, scale = _scaled((action.generator(stretch, point),))
+        rows = [*first]
         for k in range(terms):
             rows.append(shrink(apply(rows[-1]), k))
         velocities = jnp.stack([_flat(row) for row in rows])
-        return _Series(velocities, None, velocities)
+        return _Series(velocities, None, velocities, scale)
     return _polar_series(action, rotation, stretch, point, shrink, terms)
 
 
@@ -162,7 +167,8 @@ def _polar_series(action, rotation, stretch, point, shrink, terms):
     rotate, apply = field(action, rotation), field(action, stretch)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     velocities, accelerations, drift = [], [], []
-    turned, following = action.generator(rotation, point), action.generator(stretch, point)
+    start = (action.generator(rotation, point), action.generator(stretch, point))
+    (turned, following), scale = _scaled(start)
     for k in range(terms + 1):
         first = add(turned, following)  # (A + B) z
         next_turned, next_following = rotate(following), apply(following)
@@ -171,7 +177,13 @@ def _polar_series(action, rotation, stretch, point, shrink, terms):
         accelerations.append(_flat(second))
         drift.append(_flat(following))
         turned, following = shrink(next_turned, k), shrink(next_following, k)
-    return _Series(*map(jnp.stack, (velocities, accelerations, drift)))
+    return _Series(*map(jnp.stack, (velocities, accelerations, drift)), scale)
+
+
+def _scaled(trees):
+    largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(trees)]).max()
+    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), trees), scale
 
 
 def _flat(leaves):
@@ -179,16 +191,13 @@ def _flat(leaves):
 
 
 def _split(rows):
-    """(scale, components along the first row, what is across it), rows divided by the scale."""
+    """(Components along the first row, what is across it)."""
     # Products rather than reductions: on CPU a sum over a (terms, parameters) array costs more
     # than the whole series.
-    largest = jnp.abs(rows[0]).max()
-    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    rows = rows / scale
     size = jnp.sqrt(mm(rows[0], rows[0]))
     axis = rows[0] / jnp.where(size > 0, size, jnp.ones_like(size))
     along = mm(rows, axis)
-    return scale, along, rows - along[:, None] * axis[None, :]
+    return along, rows - along[:, None] * axis
 
 
 def _evaluate(p, q, vv, va, aa, x):

@@ -50,6 +50,8 @@ def _locate(arrays, curve, steps, dtype):
     evaluate = lambda t: log_curvature_slope(curve, t)
     grid = jnp.linspace(0, 1, _GRID, dtype=dtype)
     # A straight line has log kappa = -inf everywhere and no slope: the first time will do.
+    values: Array
+    slopes: Array
     values, slopes = jax.lax.map(evaluate, grid)
     slopes = jnp.where(jnp.isfinite(slopes), slopes, 0.0)
     heights, places = jax.vmap(_cubic_peak)(
@@ -62,7 +64,7 @@ def _locate(arrays, curve, steps, dtype):
     return jnp.where(inner[0] > best_value, inner[1], best_time)
 
 
-def _cubic_top(h, fa, fb, da, db):
+def _cubic_top(h: Array, fa: Array, fb: Array, da: Array, db: Array) -> tuple[Array, Array]:
     """Where, as a fraction of h, the cubic with given end values and slopes has its maximum."""
     da, db, rise = da * h, db * h, fb - fa
     # On s in [0, 1]: f(s) = fa + da s + c2 s^2 + c3 s^3.
@@ -73,7 +75,9 @@ def _cubic_top(h, fa, fb, da, db):
     return top, fa + top * (da + top * (c2 + top * c3))
 
 
-def _cubic_peak(a, b, fa, fb, da, db):
+def _cubic_peak(
+    a: Array, b: Array, fa: Array, fb: Array, da: Array, db: Array
+) -> tuple[Array, Array]:
     """Height and place of the peak that slopes of opposite sign announce in [a, b]."""
     top, height = _cubic_top(b - a, fa, fb, da, db)
     inside = (da > 0) & (db < 0) & (top >= 0) & (top <= 1)

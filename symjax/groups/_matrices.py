@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .. import linalg
-from .._checks import require
 from ..linalg._precision import mm
 from ._base import (
     NO_PATH,
@@ -69,8 +68,9 @@ class GeneralLinear(AbstractGroup):
         if self.n is not None:
             require_size(self.n)
 
-    def _size(self):
-        require(self.n is not None, "`n` is open in GeneralLinear(None): name the size.")
+    def _size(self) -> int:
+        if self.n is None:
+            raise ValueError("`n` is open in GeneralLinear(None): name the size.")
         return self.n
 
     @property
@@ -164,7 +164,7 @@ class Orthogonal(AbstractGroup):
     def exp(self, m):
         return linalg.expm(m)
 
-    def log(self, g):
+    def log(self, g: Array):
         rotation = (jnp.linalg.slogdet(g)[0] > 0)[..., None, None]
         safe = jnp.where(rotation, g, jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape))
         return jnp.where(rotation, linalg.log_rotation(safe), jnp.nan)

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ._base import (
     NO_PATH,
@@ -55,7 +56,7 @@ class PositiveScaling(AbstractGroup):
     def exp(self, m):
         return jnp.exp(m)
 
-    def log(self, g):
+    def log(self, g: Array):
         positive = g > 0
         return jnp.where(positive, jnp.log(jnp.where(positive, g, jnp.ones_like(g))), jnp.nan)
 
@@ -71,7 +72,7 @@ class PositiveScaling(AbstractGroup):
     def contains(self, g):
         return self._each(jnp.isfinite(g) & (g > 0))
 
-    def act(self, g, x, representation, inverse=None):
+    def act(self, g: Array, x, representation, inverse=None):
         del inverse
         return self.act_algebra(jnp.where(g > 0, g, jnp.nan) ** power_of(representation), x, 1.0)
 
@@ -131,7 +132,7 @@ class ComplexScaling(AbstractGroup):
         angle = m[..., 1]
         return jnp.exp(m[..., :1]) * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
-    def log(self, g):
+    def log(self, g: Array):
         nonzero = jnp.any(g != 0, axis=-1)
         a, b = jnp.where(nonzero, g[..., 0], 1.0), g[..., 1]
         logs = jnp.stack([jnp.log(a * a + b * b) / 2, jnp.arctan2(b, a)], axis=-1)
