@@ -68,9 +68,8 @@ def test_symmetry_curves_have_no_barrier_and_their_chords_do(key):
     assert float(height(curve)) < 1e3 * eps(jnp.float32) ** 2 * scale
     exact = barriers.linear_chord(curve(0.0), curve(1.0), x, networks.linear(weights, x))
     np.testing.assert_allclose(height(straight), exact.value, rtol=1e-3)
-    many = jax.vmap(lambda s: barriers.barrier(
-        loss, symjax.exponential_curve(action, weights, (s * jnp.eye(4),)), samples=4))  # fmt: skip
-    assert many(jnp.array([0.1, 0.2])).shape == (2,)
+    many = jax.vmap(lambda m: barriers.barrier(scalar_loss, scalar_chord(m), samples=4))
+    assert many(jnp.array([2.0, 4.0])).shape == (2,)
 
 
 def test_loss_along_keeps_no_parameters_per_time():

@@ -41,10 +41,14 @@ def test_prop_5_5_midpoints_leave_every_neighbourhood_of_the_factorisations():
             # Near 1, beta itself rounds: (beta - 1)^2 is what the distance is made of.
             rounding = 1e-12 + 1e-15 / float(beta - 1)
             np.testing.assert_allclose(reached, distance, rtol=rounding)
+    # For A = 0 nothing is claimed.
+    zero = barriers.factorisation_distance(jnp.zeros((2, 2)), jnp.eye(2), 20.0)
+    assert not bool(zero.holds)
+    assert float(zero.value) == 0.0
 
 
 @pytest.mark.usefixtures("x64")
-def test_prop_5_5_says_nothing_about_the_zero_matrix():
+def test_nothing_is_said_about_the_zero_matrix():
     w1, w2 = jnp.array([[1.0, 0.0]]), jnp.array([[0.0], [1.0]])
     found = barriers.factorisation_distance(w1, w2, 100.0)
     assert not bool(found.holds)

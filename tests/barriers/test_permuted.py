@@ -40,6 +40,10 @@ def test_prop_5_4_no_permutation_brings_the_midpoint_below_the_barrier():
         np.testing.assert_allclose(found.separation, mu, rtol=1e-12)
         for factor in (1.0, 7.0):
             assert smallest_midpoint(w, z, sigma, factor * float(found.m)) > barrier
+    # With a zero last layer every permutation gives 0: nothing is claimed.
+    failed = barriers.permuted_witness(jnp.zeros((1, 3)), jnp.ones((3, 1)), relu, 1.0)
+    assert not bool(failed.holds)
+    assert np.isinf(failed.m)
 
 
 @pytest.mark.usefixtures("x64")

@@ -56,6 +56,8 @@ def test_prop_5_3_barrier_is_exact_and_unbounded_on_networks(key, activation, de
         assert abs(np.argmax(losses) / 2000 - float(peak.alpha)) <= 1e-3
         heights.append(float(peak.value))
     assert heights[4] > heights[3] > heights[2]
+    # Without labels (|Y| = 0) the hypothesis fails: no scale gives a barrier.
+    assert np.isinf(witness(degree, 1.0, 0.0))
     # No barrier is too high: the witness reaches it, and the paper's m exceeds it.
     for barrier in (1e-3, 1.0, 1e6):
         m = barriers.rescaling_witness(degree, barrier, jnp.linalg.norm(y))

@@ -50,9 +50,11 @@ def test_eq_9_lipschitz_on_a_tube_bounds_the_loss_on_the_chord():
         smooth = bounds.smooth_chord_loss(2 * size**2 * ((omega + r) ** 2 + omega * r + r**2), near)
         assert largest <= float(by_layers.value) <= float(bound.value)
         assert largest <= float(smooth.value)
+        # On a thinner tube the constant says nothing.
+        assert np.isinf(bounds.chord_loss(lipschitz, near, tube_radius=r / 2).value)
 
 
-def test_eq_9_fails_outside_its_tube_and_with_its_deviation():
+def test_lipschitz_bound_fails_outside_its_tube_and_with_its_deviation():
     near = bounds.chord_deviation(1.0, 1.0, 1.1)
     thin = bounds.chord_loss(1.0, near, tube_radius=0.1)
     assert not bool(thin.tube_covers)

@@ -29,9 +29,11 @@ def test_prop_5_6_is_the_supremum_over_the_bounded_orbit():
             heights = barriers.rescaling(degree, jnp.asarray(m), 1.7).value
             assert np.all(np.asarray(heights) < float(bound.value))
             np.testing.assert_allclose(np.max(heights), bound.value, rtol=1e-6)
+    # Norms whose product no scale can bring below c: nothing is claimed.
+    assert np.isinf(bound_of(1.0, 3.0, 3.0, 2.9, 1.0).value)
 
 
-def test_prop_5_6_is_vacuous_where_no_point_of_the_orbit_is_small():
+def test_bound_is_vacuous_where_no_point_of_the_orbit_is_small():
     # |W_{l-1}| |W_l| = 9 is constant on the orbit: one of them is at least 3.
     bound = bound_of(1.0, 3.0, 3.0, 2.9, 1.0)
     assert bool(bound.vacuous)

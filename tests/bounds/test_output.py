@@ -34,10 +34,12 @@ def test_prop_6_1_change_is_below_the_output_with_pythagoras(x64, dtype):
             moved = symjax.data_action(sigmoid, x)(g, (v, u))
             change = np.linalg.norm(output - networks.two_layer(sigmoid)(moved, x))
             np.testing.assert_allclose(found.change, change, rtol=1e-7, atol=1e-9)
+    # What is no number is no projection either.
+    assert not bool(change_of(jnp.nan * u, v, g, x, sigmoid).holds)
 
 
 @pytest.mark.usefixtures("x64")
-def test_prop_6_1_change_vanishes_for_few_samples_and_identity():
+def test_change_vanishes_for_few_samples_and_identity():
     rng = np.random.default_rng(1)
     u, v, g, x = network(rng, 3, 12, 5, 6)
     # rank sigma(gVX) = k = 6 < h: every row is in its row space.
@@ -47,7 +49,7 @@ def test_prop_6_1_change_vanishes_for_few_samples_and_identity():
 
 
 @pytest.mark.usefixtures("x64")
-def test_prop_6_1_fails_for_oblique_projections_and_other_norms():
+def test_printed_statement_fails_for_oblique_projections_and_other_norms():
     """Errata E20: the two cases that the printed statement would cover, and that are false."""
     f, p = np.array([[1.0, 1.0]]), np.array([[1.0, -0.5]]).T @ np.array([[1.0, -0.5]]) / 1.25
     assert np.max(np.abs(f - f @ p)) > np.max(np.abs(f))
