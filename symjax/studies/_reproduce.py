@@ -1,5 +1,6 @@
 """All studies of the paper in one go, ending with one table of its statements."""
 
+import functools
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ def reproduce(
     *,
     seed: int = 0,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = functools.partial(print, flush=True),
     watch: Callable[[str], Callable[[float, str], None]] | None = None,
 ) -> bool:
     """Run every study at its default size under ``out``/<study>, and say what held.
@@ -87,13 +88,14 @@ def bar_progress(name: str) -> Callable[[float, str], None]:
     """Progress for a terminal: one bar per study."""
     from tqdm import tqdm
 
-    bar = tqdm(
-        total=100, desc=f"{name:<10}", bar_format="{desc} {bar:30} {n:3.0f}% {postfix}", leave=False
-    )
+    # The message stands where tqdm has the unit: it puts a comma before a postfix.
+    layout = "{desc} {bar:30} {n:3.0f}%  {unit}"
+    bar = tqdm(total=100, desc=f"{name:<10}", unit="", bar_format=layout, leave=False)
 
     def progress(fraction: float, message: str) -> None:
-        bar.set_postfix_str(message, refresh=False)
+        bar.unit = message
         bar.update(round(100 * fraction) - bar.n)
+        bar.refresh()
         if fraction >= 1:
             bar.close()
 

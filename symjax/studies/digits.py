@@ -132,7 +132,7 @@ def _walk(keys, scale, found, train, test):
             measured[f"{name}_loss"] = loss_along(lambda p: _cross_entropy(p, *train), path, ts)
             measured[f"{name}_accuracy"] = loss_along(lambda p: _accuracy(p, *test), path, ts)
         moved = jax.tree.map(jnp.subtract, curve(1.0), found.params)
-        measured["moved"] = optax.global_norm(moved) / optax.global_norm(found.params)
+        measured["moved"] = optax.tree.norm(moved) / optax.tree.norm(found.params)
         return measured
 
     return jax.lax.map(one, keys)

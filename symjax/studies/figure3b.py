@@ -121,8 +121,8 @@ def _walk():
         exact = connecting_curve(rescale, w, jnp.exp(scale * jax.random.normal(for_c, (HIDDEN,))))
         squared = squared_loss(two_layer(leaky_relu), x, y)
         norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
-        gap = lambda a, b: optax.global_norm(jax.tree.map(jnp.subtract, a, b))
-        size = optax.global_norm(w)
+        gap = lambda a, b: optax.tree.norm(jax.tree.map(jnp.subtract, a, b))
+        size = optax.tree.norm(w)
         both = action.group.compose(g, h)
         return Paths(
             curve=norm(curve),

@@ -117,9 +117,9 @@ def _measure():
         middle = lambda m: loss(straight(m)(0.5))
 
         norms = jnp.linalg.norm(before), jnp.linalg.norm(last)
-        limits = jnp.geomspace(1.2, 10.0, 6) * jnp.maximum(*norms)
+        limits = jnp.geomspace(1.2, 4.0, 4) * jnp.maximum(*norms)
         bound = orbit_loss(degree, norms[0], norms[1], limits, size)
-        share = jax.random.uniform(key, (1, 16))
+        share = jax.random.uniform(key, (1, 8))
         inside = bound.m_low[:, None] ** (1 - share) * bound.m_high[:, None] ** share
 
         proof = paper_rescaling(degree, asked, size)
@@ -203,7 +203,7 @@ def _units() -> dict[str, str]:
         "theory_place": "(degree, 1, scale) its position on the chord",
         "orbit_bound": "(degree, network, limit) bound b(c)",
         "orbit_norm_limit": "(degree, network, limit) c",
-        "orbit_loss": "(degree, network, limit) largest loss on 16 chords within the limit",
+        "orbit_loss": "(degree, network, limit) largest loss on 8 chords within the limit",
         "proof_loss": "(degree, network, barrier) loss at the middle, m of the corrected proof",
         "printed_loss": "(degree, network, barrier) loss at the middle, m as printed",
     }

@@ -176,3 +176,17 @@ def test_the_table_is_aligned_and_says_what_failed():
     assert first.split() == ["Prop.", "1", "a", "10", "10", "yes", "0.5"]
     assert second.split()[-4:] == ["1000", "3", "NO", "exact"]
     assert head.index("study") == first.index("a ") == second.index("b ")
+
+
+def test_progress_is_a_bar_for_a_terminal_and_silence_for_a_log(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    progress = _reproduce.watcher()("study")
+    progress(0.5, "half way")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress = _reproduce.watcher()("study")
+    progress(0.5, "half way")
+    progress(1.0, "done")
+    shown = capsys.readouterr().err
+    assert "study" in shown
+    assert "50%  half way" in shown
