@@ -104,7 +104,9 @@ def _shared_path(m, ts):
     cut = jnp.round(ts / step)
     # One step forward and one backward are two more short times; their powers reach every cut.
     short = jnp.concatenate([ts / step - cut, jnp.asarray([1, -1], m.dtype)])
-    short, finite = _short_times(m * step, short)
+    mean = jnp.trace(m) / m.shape[-1] * step
+    z, finite = _short_times(m * step - mean * jnp.eye(m.shape[-1], dtype=m.dtype), short)
+    short = add_identity(z) * jnp.exp(mean * short)[:, None, None]
     near, steps = short[:-2], short[-2:]
     identity = jnp.broadcast_to(jnp.eye(m.shape[-1], dtype=m.dtype), steps.shape)
     multiply = lambda power, _: (power := mm(power, steps), power)
@@ -115,7 +117,7 @@ def _shared_path(m, ts):
 
 
 def _short_times(m, ts):
-    """exp(t m) for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
+    """exp(t m) - I for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
     n, degree = m.shape[-1], _DEGREE[64 if jnp.finfo(m.dtype).bits == 64 else 32]
     unit = norm(m)
     direction = m / jnp.where(unit > 0, unit, jnp.ones_like(unit))
@@ -128,4 +130,4 @@ def _short_times(m, ts):
     for k in range(2, degree + 1):
         weights.append(weights[-1] * scaled / k)
     path = mm(jnp.stack(weights, axis=1), powers.reshape(degree, n * n)).reshape(-1, n, n)
-    return add_identity(repeated_square(path, s)), size <= 2.0**MAX_SQUARINGS
+    return repeated_square(path, s), size <= 2.0**MAX_SQUARINGS

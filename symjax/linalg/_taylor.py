@@ -16,6 +16,7 @@ _REACH = {64: 1.0908637192900361, 32: 1.461661507209034}
 
 #: No digit of a rotation is left after 2^60; a norm above that gives NaN.
 MAX_SQUARINGS = 60
+_LAST = 4
 
 # Row i holds the coefficients of A, A^2, A^3, A^6 in the factor B_i; the constants are apart.
 _DEGREE_18 = (
@@ -85,11 +86,13 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     s = squarings(size)
     scale = jnp.exp2(-s.astype(a.dtype))
     z = _polynomial(a * scale, square * scale**2, cube * scale**3)
-    # e^mean goes in before the squarings: afterwards infinity times zero could hide a number.
-    shift = mean * scale
-    z = z * jnp.exp(shift) + jnp.expm1(shift) * jnp.eye(n, dtype=a.dtype)
-    result = add_identity(repeated_square(z, s))
-    return jnp.where(size <= 2.0**MAX_SQUARINGS, result, jnp.nan)
+    # e^mean goes in a few squarings before the end: only there is neither a digit of a small result
+    # lost in I + z, nor infinity multiplied by zero.
+    last = jnp.minimum(s, _LAST)
+    z = repeated_square(z, s - last)
+    x = add_identity(z) * jnp.exp(mean * jnp.exp2(-last.astype(a.dtype)))
+    x = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
+    return jnp.where(size <= 2.0**MAX_SQUARINGS, x, jnp.nan)
 
 
 def repeated_square(z: Float[Array, "... n n"], times: Int[Array, ""]) -> Float[Array, "... n n"]:

@@ -1,0 +1,193 @@
+"""The numerical core of `logm`: square roots until a series converges.
+
+One matrix at a time; callers vmap. With c = (x - 1)/(x + 1), log x = 2 artanh c and
+sqrt x = (1 + c) / sqrt(1 - c^2). So each round computes c, and either sums the series of artanh or
+takes a root, of 1 - c^2, by the Denman-Beavers iteration and at last by a polynomial.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._precision import mm
+from ._taylor import exponential, norm
+
+_MAX_ROOTS = 14
+_MAX_STEPS = 30
+
+# c^2 of this size needs 49 terms for artanh in float64, 20 in float32.
+_SERIES_REACH = 0.5
+_SERIES_TERMS = {64: 49, 32: 20}
+# e of this size needs degree 19 for 1/sqrt(1 - e) in float64, 8 in float32.
+_ROOT_REACH = 0.17
+_ROOT_TERMS = {64: 20, 32: 9}
+# Products x y above this are iterated as the pair: in the single x y a part far smaller than the
+# largest would drown in rounding errors.
+_PAIR_ABOVE = 100.0
+# |e^L - a| / |a| of a logarithm that is believed.
+_RESIDUAL = {64: 1e-6, 32: 1e-3}
+
+
+def logarithm(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The real principal logarithm of one matrix; NaN where there is none or it is in doubt."""
+    n = a.shape[-1]
+    eye = jnp.eye(n, dtype=a.dtype)
+    exponent, centred, usable = _centre(a)
+    c, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
+    log = 2.0 * jnp.exp2(halvings.astype(a.dtype)) * _artanh(c)
+    error = norm(exponential(log) - centred) / norm(centred)
+    trusted = usable & (error <= _RESIDUAL[_bits(a)])
+    return jnp.where(trusted, log + exponent * math.log(2) * eye, jnp.nan)
+
+
+def _bits(a):
+    return 64 if jnp.finfo(a.dtype).bits == 64 else 32
+
+
+def _centre(a):
+    """An integer k, a/2^k with |det| near 1, and whether a is finite with det a > 0.
+
+    A power of two scales without rounding, so that a matrix near I keeps every digit.
+    """
+    n = a.shape[-1]
+    largest = jnp.max(jnp.abs(a))
+    usable = jnp.isfinite(largest) & (largest > 0)
+    first = jnp.where(usable, jnp.round(jnp.log2(largest)), 0.0)
+    a = _scaled(a, -first)
+    sign, logdet = signed_logdet(jnp.where(usable, a, jnp.eye(n, dtype=a.dtype)))
+    usable &= sign > 0
+    second = jnp.where(usable, jnp.round(logdet / (n * math.log(2))), 0.0)
+    return first + second, _scaled(a, -second), usable
+
+
+def signed_logdet(a: Float[Array, "n n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sign of det a, 0 where a is singular to rounding, and log |det a|."""
+    n = a.shape[-1]
+    lu, swaps, order = jax.lax.linalg.lu(jax.lax.stop_gradient(a))
+    pivots = jnp.diagonal(lu)
+    # A pivot is what is left of its row; left with rounding errors alone, the row is dependent.
+    rows = jnp.abs(a[order]).max(1)
+    regular = (jnp.abs(pivots) > 4 * n * jnp.finfo(a.dtype).eps * rows).all()
+    odd = jnp.sum(swaps != jnp.arange(n, dtype=swaps.dtype)) + jnp.sum(pivots < 0)
+    sign = jnp.where(odd % 2 == 0, 1.0, -1.0).astype(a.dtype)
+    return jnp.where(regular, sign, 0.0), jnp.sum(jnp.log(jnp.abs(pivots)))
+
+
+def _scaled(a, exponent):
+    # In two halves: 2^-1074 is a number, 2^1074 is not.
+    half = jnp.floor(exponent / 2)
+    return a * jnp.exp2(half) * jnp.exp2(exponent - half)
+
+
+def _cayley_of_root(a):
+    """The c of a^(1/2^k), and k, the smallest for which the series of artanh c converges fast."""
+
+    def unfinished(state):
+        _, size, roots = state
+        # NaN, from a singular matrix on the way, ends the loop too.
+        return (size > _SERIES_REACH) & (roots < _MAX_ROOTS)
+
+    def step(state):
+        c, _, roots = state
+        c = _cayley(_root(c))
+        return c, _square_size(c), roots + 1
+
+    c = _cayley(a)
+    return jax.lax.while_loop(unfinished, step, (c, _square_size(c), 0))[::2]
+
+
+def _cayley(x):
+    eye = jnp.eye(x.shape[-1], dtype=x.dtype)
+    # A solve, not a product with an inverse: on a wide spectrum that loses half of the digits.
+    return jnp.linalg.solve(x + eye, x - eye)
+
+
+def _square_size(c):
+    """A d with |c^(2k)| at most about d^k for k of 12 and more, which the tail of the series is."""
+    b = mm(c, c)
+    square = mm(b, b)
+    fourth = mm(square, square)
+    fifth = mm(fourth, b)
+    # Powers and the Frobenius norm: close to the largest eigenvalue whatever n is.
+    frobenius = lambda x: jnp.sqrt(jnp.sum(x * x))
+    return jnp.maximum(frobenius(fourth) ** 0.25, frobenius(fifth) ** 0.2)
+
+
+def _root(c):
+    """The principal square root of x = (1 + c)/(1 - c)."""
+    eye = jnp.eye(c.shape[-1], dtype=c.dtype)
+    x, y = _iterate_pair(eye + c, eye - c)
+    x, m = _iterate_product(x, mm(x, y))
+    return mm(x, _inverse_root(eye - m))
+
+
+def _iterate_pair(x, y):
+    """Denman-Beavers: x/sqrt(xy) and y/sqrt(xy) do not change, and xy tends to 1."""
+    size = lambda x, y: norm(x) * norm(y)
+
+    def step(state):
+        x, y, _, steps = state
+        inverse_x, inverse_y = jnp.linalg.inv(jnp.stack([x, y]))
+        scale = _balance(x, inverse_x) * _balance(y, inverse_y)
+        scale = jnp.sqrt(scale)
+        x, y = (scale * x + inverse_y / scale) / 2, (scale * y + inverse_x / scale) / 2
+        return x, y, size(x, y), steps + 1
+
+    big = lambda state: (state[2] > _PAIR_ABOVE) & (state[3] < _MAX_STEPS)
+    x, y, _, _ = jax.lax.while_loop(big, step, (x, y, size(x, y), 0))
+    return x, y
+
+
+def _iterate_product(x, m):
+    """The same iteration for x and m = xy, with one inverse instead of two."""
+    eye = jnp.eye(x.shape[-1], dtype=x.dtype)
+
+    def distance(m):
+        e = eye - m
+        square = mm(e, e)
+        return jnp.minimum(norm(e), jnp.sqrt(norm(square)))
+
+    def step(state):
+        x, m, _, steps = state
+        inverse = jnp.linalg.inv(m)
+        scale = _balance(m, inverse)
+        root = jnp.sqrt(scale)
+        x = (root / 2) * (x + mm(x, inverse) / scale)
+        m = eye / 2 + (scale * m + inverse / scale) / 4
+        return x, m, distance(m), steps + 1
+
+    far = lambda state: (state[2] > _ROOT_REACH) & (state[3] < _MAX_STEPS)
+    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, distance(m), 0))
+    return x, m
+
+
+def _balance(x, inverse):
+    """The scale that makes x and its inverse equally large; 1 is left alone, it needs none."""
+    return jnp.sqrt(norm(inverse) / norm(x))
+
+
+def _inverse_root(e):
+    """(1 - e)^(-1/2) by its series."""
+    return polynomial([math.comb(2 * k, k) / 4**k for k in range(_ROOT_TERMS[_bits(e)])], e)
+
+
+def _artanh(c):
+    terms = [1 / (2 * k + 1) for k in range(_SERIES_TERMS[_bits(c)])]
+    return mm(c, polynomial(terms, mm(c, c)))
+
+
+def polynomial(coefficients: list[float], x: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A polynomial of a matrix in about 2 sqrt(terms) products (Paterson and Stockmeyer).
+
+    The loops are scans: unrolled, they compile for seconds.
+    """
+    n, width = x.shape[-1], math.isqrt(len(coefficients))
+    padded = coefficients + [0.0] * (-len(coefficients) % width)
+    blocks = jnp.asarray(padded, x.dtype).reshape(-1, width)
+    eye = jnp.eye(n, dtype=x.dtype)
+    last, powers = jax.lax.scan(lambda p, _: (mm(p, x), p), eye, None, length=width)
+    sums = mm(blocks, powers.reshape(width, n * n)).reshape(-1, n, n)
+    add = lambda total, block: (mm(total, last) + block, None)
+    return jax.lax.scan(add, sums[-1], sums[:-1], reverse=True)[0]
