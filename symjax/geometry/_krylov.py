@@ -197,7 +197,7 @@ def _split(rows):
     size = jnp.sqrt(mm(rows[0], rows[0]))
     axis = rows[0] / jnp.where(size > 0, size, jnp.ones_like(size))
     along = mm(rows, axis)
-    return along, rows - along[:, None] * axis
+    return along, rows - along[:, None] * axis[None, :]
 
 
 def _evaluate(p, q, vv, va, aa, x):
