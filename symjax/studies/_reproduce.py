@@ -1,6 +1,5 @@
 """All studies of the paper in one go, ending with one table of its statements."""
 
-import functools
 import json
 import os
 import sys
@@ -17,12 +16,17 @@ from ._runner import StudyError, check_target, load, publish, run_study, stage
 MARK = "reproduce"
 
 
+def print_at_once(line: str) -> None:
+    """Print, and let a log show it now: the next study may take a minute."""
+    print(line, flush=True)
+
+
 def reproduce(
     out: Path,
     *,
     seed: int = 0,
     overwrite: bool = False,
-    say: Callable[[str], None] = functools.partial(print, flush=True),
+    say: Callable[[str], None] = print_at_once,
     watch: Callable[[str], Callable[[float, str], None]] | None = None,
 ) -> bool:
     """Run every study at its default size under ``out``/<study>, and say what held.
