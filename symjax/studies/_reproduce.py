@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable
@@ -78,6 +79,10 @@ def reproduce(
 
 def _summary(rows: list[tuple[str, Statement]], failed: list[str], seconds: float) -> str:
     lines = [table(rows), "", f"{len(rows)} statements, {seconds:.0f} s."]
+    for study, statement in rows:
+        if not statement.held:
+            why = f"{statement.name} ({study}) did not hold: {statement.detail}"
+            lines.extend(["", *textwrap.wrap(why, 96)])
     if failed:
         lines.append(f"Studies that failed: {', '.join(failed)}.")
     return "\n".join(lines)
