@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import describe, is_floating, require
-from ._arguments import square_matrices
+from ._arguments import each_matrix, square_matrices
 from ._frechet import expm_frechet
 from ._precision import einsum, mm
 from ._taylor import (
@@ -45,8 +45,7 @@ def expm(a: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
 
 @jax.custom_jvp
 def _expm(a):
-    n = a.shape[-1]
-    return jax.vmap(exponential)(a.reshape(-1, n, n)).reshape(a.shape)
+    return each_matrix(exponential, a)
 
 
 @_expm.defjvp

@@ -12,6 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from ._arguments import each_matrix
 from ._taylor import exponential
 
 _frechet = Primitive("symjax_expm_frechet")
@@ -23,9 +24,7 @@ def expm_frechet(a: Float[Array, "... n n"], e: Float[Array, "... n n"]) -> Floa
 
 
 def _numbers(a, e):
-    n = a.shape[-1]
-    one = lambda a, e: jax.jvp(exponential, (a,), (e,))[1]
-    return jax.vmap(one)(a.reshape(-1, n, n), e.reshape(-1, n, n)).reshape(a.shape)
+    return each_matrix(lambda a, e: jax.jvp(exponential, (a,), (e,))[1], a, e)
 
 
 def _second(a, e, f):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._arguments import square_matrices
+from ._arguments import each_matrix, square_matrices
 from ._frechet import expm_frechet
 from ._roots import logarithm
 
@@ -49,8 +49,7 @@ def has_principal_log(a: Float[Array, "... n n"]) -> Bool[Array, "..."]:
 
 @jax.custom_jvp
 def _logm(a):
-    n = a.shape[-1]
-    return jax.vmap(logarithm)(a.reshape(-1, n, n)).reshape(a.shape)
+    return each_matrix(logarithm, a)
 
 
 @_logm.defjvp
@@ -62,9 +61,7 @@ def _logm_jvp(primals, tangents):
 
 def _along(a, e):
     """d/ds log(a + s e) at s = 0: forward mode through the square roots."""
-    n = a.shape[-1]
-    one = lambda a, e: jax.jvp(logarithm, (a,), (e,))[1]
-    return jax.vmap(one)(a.reshape(-1, n, n), e.reshape(-1, n, n)).reshape(a.shape)
+    return each_matrix(lambda a, e: jax.jvp(logarithm, (a,), (e,))[1], a, e)
 
 
 def solve_frechet(log, a, e, along):
