@@ -18,9 +18,7 @@ def test_a_hanging_jaxlib_is_named(version):
     assert "pip install" in message
 
 
-@pytest.mark.parametrize(
-    "version", ["0.8.0", "0.9.0", "0.9.0.1", "0.11.1", "0.12.0.1", None]
-)
+@pytest.mark.parametrize("version", ["0.8.0", "0.9.0", "0.9.0.1", "0.11.1", "0.12.0.1", None])
 def test_a_sound_jaxlib_is_not(version):
     assert _compatibility.hanging_jaxlib(version, "") is None
 

@@ -177,7 +177,7 @@ def _polar_series(action, rotation, stretch, point, shrink, terms):
         accelerations.append(_flat(second))
         drift.append(_flat(following))
         turned, following = shrink(next_turned, k), shrink(next_following, k)
-    return _Series(*map(jnp.stack, (velocities, accelerations, drift)), scale)
+    return _Series(jnp.stack(velocities), jnp.stack(accelerations), jnp.stack(drift), scale)
 
 
 def _scaled(trees):

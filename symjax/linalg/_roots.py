@@ -46,7 +46,7 @@ def _bits(a):
     return 64 if jnp.finfo(a.dtype).bits == 64 else 32
 
 
-def _centre(a):
+def _centre(a: Array) -> tuple[Array, Array, Array]:
     """An integer k, a/2^k with |det| near 1, and whether a is finite with det a > 0.
 
     A power of two scales without rounding, so that a matrix near I keeps every digit.
@@ -75,7 +75,7 @@ def signed_logdet(a: Float[Array, "n n"]) -> tuple[Float[Array, ""], Float[Array
     return jnp.where(regular, sign, 0.0), jnp.sum(jnp.log(jnp.abs(pivots)))
 
 
-def _scaled(a, exponent):
+def _scaled(a: Array, exponent: Array) -> Array:
     # In two halves: 2^-1074 is a number, 2^1074 is not.
     half = jnp.floor(exponent / 2)
     return a * jnp.exp2(half) * jnp.exp2(exponent - half)
@@ -95,7 +95,8 @@ def _cayley_of_root(a):
         return c, _square_size(c), roots + 1
 
     c = _cayley(a)
-    return jax.lax.while_loop(unfinished, step, (c, _square_size(c), 0))[::2]
+    c, _, roots = jax.lax.while_loop(unfinished, step, (c, _square_size(c), jnp.asarray(0)))
+    return c, roots
 
 
 def _cayley(x):

@@ -91,7 +91,7 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     last = jnp.minimum(s, _LAST)
     z = repeated_square(z, s - last)
     x = add_identity(z) * jnp.exp(mean * jnp.exp2(-last.astype(a.dtype)))
-    x = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
+    x: Array = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
     return jnp.where(size <= 2.0**MAX_SQUARINGS, x, jnp.nan)
 
 

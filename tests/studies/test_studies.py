@@ -91,7 +91,7 @@ def test_options_out_of_range_are_named(module, options):
 
 
 @pytest.mark.parametrize(("skip", "components"), [(0.0, 4), (1.0, 3), (-0.7, 3)])
-def test_prop_4_3_components_of_the_minimum_by_merging_grid_points(skip, components):
+def test_components_of_the_minimum_by_merging_grid_points(skip, components):
     assert figure1._count_on_grid(skip) == components
 
 
