@@ -49,7 +49,7 @@ def study(widths, cells):
 def test_maximum_to_1e_12_with_sharp_peaks(widths, x64):
     missed = 0.0
     for size in (1.0, 3.0, 8.0):
-        keys = jax.random.split(jax.random.key(0), 60)
+        keys = jax.random.split(jax.random.key(0), 40)
         value, t, reference, grid, certificate, length, turning = study(widths, 64)(keys, size)
         # The dense reference may itself be below the peak by (step 5e-7)^2: one-sided to 1e-12.
         assert float(((reference - value) / reference).max()) <= 1e-12
@@ -98,7 +98,8 @@ def test_certificates_of_connecting_curves(x64):
         assert reference <= certificate.max_curvature <= slack * reference
         assert symjax.length(curve) <= certificate.length <= slack * symjax.length(curve)
         turning = symjax.total_curvature(curve)
-        assert turning <= certificate.total_curvature <= slack * turning
+        # First order in the cell: the largest |n| of a cell over the smallest speed in it.
+        assert turning <= certificate.total_curvature <= 1.02 * turning
     skew = jax.random.normal(jax.random.key(2), (4, 4))
     rotation = symjax.exponential_curve(action, w, (skew - skew.T,))
     one = symjax.certify(rotation, 1)
