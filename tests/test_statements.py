@@ -73,9 +73,10 @@ ROWS = index()
 
 def once(items):
     """The items as a set, after a check that none occurs twice."""
-    twice = [item for item, count in Counter(items).items() if count > 1]
-    assert twice == []
-    return set(items)
+    counted = Counter(items)
+    assert counted
+    assert [item for item, count in counted.items() if count > 1] == []
+    return set(counted)
 
 
 def test_docstrings_and_index_name_the_same_statements():
