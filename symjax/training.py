@@ -70,10 +70,10 @@ def minimise(
     """
     _require_trainable(loss, params, steps, tolerance)
     start = jax.tree.map(lambda w: w.astype(computing_dtype(w.dtype)), params)
-    optimiser = optax.with_extra_args_support(optimiser)
+    searching = _permissive(optimiser)
     initial_loss, gradient = jax.value_and_grad(loss)(start)
     initial = optax.tree.norm(gradient)
-    carry = (start, optimiser.init(start), initial_loss, gradient, jnp.zeros((), jnp.int32))
+    carry = (start, searching.init(start), initial_loss, gradient, jnp.zeros((), jnp.int32))
 
     def arrived(value, gradient):
         small = (optax.tree.norm(gradient) <= tolerance * initial) & (tolerance > 0)
@@ -85,7 +85,7 @@ def minimise(
 
     def advance(carry):
         w, state, value, gradient, step = carry
-        updates, state = optimiser.update(
+        updates, state = searching.update(
             gradient, state, w, value=value, grad=gradient, value_fn=loss
         )
         w = optax.apply_updates(w, updates)
@@ -199,7 +199,7 @@ def train_curve(
     _require_trainable(loss, start, steps, 0.0)
     _require_trainable(loss, end, steps, 0.0)
 
-    searching = optax.with_extra_args_support(optimiser)
+    searching = _permissive(optimiser)
 
     def on_chord(a):
         return jax.tree.map(lambda p, q: (1 - a) * p + a * q, start, end)
@@ -225,6 +225,23 @@ def train_curve(
     inner = [on_chord((i + 1) / (bends + 1)) for i in range(bends)]
     inner, _ = jax.lax.fori_loop(0, steps, advance, (inner, searching.init(inner)))
     return family([start, *inner, end])
+
+
+def _permissive(
+    optimiser: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser, also under strict promotion: Optax raises floats to integer powers."""
+    full = optax.with_extra_args_support(optimiser)
+
+    def init(params):
+        with jax.numpy_dtype_promotion("standard"):
+            return full.init(params)
+
+    def update(updates, state, params=None, **extra):
+        with jax.numpy_dtype_promotion("standard"):
+            return full.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _value_and_gradient(loss: Loss, params: Params, state: optax.OptState):

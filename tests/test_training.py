@@ -22,13 +22,6 @@ OPTIMISERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def optax_promotes():
-    """Optax raises floats to integer powers, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 X = jax.random.normal(jax.random.key(5), (3, 6))
 
 

@@ -66,8 +66,8 @@ class Config:
     """Learning rate times an estimate of the Lipschitz constant of the loss's gradient."""
     element: Element = "gaussian"
     """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
-    buckets: int = 24
-    """Padded shapes, each compiled once: more of them compile longer and run faster."""
+    buckets: int = 12
+    """Padded shapes, each compiled once: more of them compile longer and then run faster."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and measurement."""
 
