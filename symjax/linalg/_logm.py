@@ -59,21 +59,22 @@ def _logm_jvp(primals, tangents):
     return log, solve_frechet(log, a, e, _along)
 
 
-def _along(a, e):
+def _along(log, a, e):
     """d/ds log(a + s e) at s = 0: forward mode through the square roots."""
+    del log
     return each_matrix(lambda a, e: jax.jvp(logarithm, (a,), (e,))[1], a, e)
 
 
 def solve_frechet(log, a, e, along):
     """The x with L(log, x) = e, L the derivative of exp: the derivative of a logarithm of a.
 
-    ``along(a, e)`` computes it. JAX is told what equation it solves, and so knows its transpose and
-    its own derivatives, whatever ``along`` does inside.
+    ``along(log, a, e)`` computes it. JAX is told what equation it solves, and so knows its
+    transpose and its own derivatives, whatever ``along`` does inside.
     """
-    known = jax.lax.stop_gradient(a)
+    known, known_log = jax.lax.stop_gradient((a, log))
     return jax.lax.custom_linear_solve(
         lambda x: expm_frechet(log, x),
         e,
-        lambda _, e: along(known, e),
-        lambda _, e: along(known.mT, e),
+        lambda _, e: along(known_log, known, e),
+        lambda _, e: along(known_log.mT, known.mT, e),
     )

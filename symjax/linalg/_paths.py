@@ -1,27 +1,81 @@
 """Two exponentials that reach an invertible matrix from the identity."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ._logm import logm
-from ._polar import log_rotation
+from ._arguments import square_matrices
+from ._logm import logm, solve_frechet
+from ._polar import log_rotation, polar
 from ._precision import mm
+
+# Below this ratio to the largest, a smallest singular value in float64 is rounding alone.
+_SINGULAR = 1e-15
 
 
 def connecting_logs(
     g: Float[Array, "... n n"],
 ) -> tuple[Float[Array, "... n n"], Float[Array, "... n n"], Int[Array, "..."]]:
-    """(rotation, stretch, method) with expm(rotation) expm(stretch) = g."""
-    log = logm(g)
-    one = jnp.isfinite(log).all((-2, -1))
-    usable = jnp.isfinite(g).all((-2, -1)) & (jnp.linalg.slogdet(g)[0] > 0)
-    two = usable & ~one
-    eye = jnp.eye(g.shape[-1], dtype=g.dtype)
+    """(rotation, stretch, method) with expm(rotation) expm(stretch) = g.
+
+    Method 0: rotation = 0 and stretch is the principal logarithm. Method 1, where there is none and
+    det g > 0: g = q p, rotation = log q is skew and stretch = log p symmetric. Method 2, where
+    det g <= 0 or g is not finite: no such path, both are NaN. Each matrix of a batch is on its own,
+    its derivatives too.
+
+    Raises ValueError unless ``g`` is a floating array of shape (..., n, n).
+
+    Example:
+        >>> rotation, stretch, method = connecting_logs(jnp.diag(jnp.array([-1.0, -2.0])))
+        >>> method.item(), round(stretch[1, 1].item(), 5)
+        (1, 0.69315)
+    """
+    wide = square_matrices("g", g)
+    eye = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=wide.dtype), wide.shape)
     pick = lambda where, x, y: jnp.where(where[..., None, None], x, y)
-    u, s, vt = jnp.linalg.svd(pick(two, g, eye))
-    rotation = log_rotation(mm(u, vt))
-    stretch = mm(vt.mT * jnp.log(s)[..., None, :], vt)
-    nan = jnp.full_like(g, jnp.nan)
-    rotation = pick(one, jnp.zeros_like(g), pick(two, rotation, nan))
-    stretch = pick(one, log, pick(two, stretch, nan))
-    return rotation, stretch, jnp.where(one, 0, jnp.where(two, 1, 2))
+    finite = jnp.isfinite(wide).all((-2, -1))
+    log = logm(jax.lax.stop_gradient(wide))
+    one = jnp.isfinite(log).all((-2, -1))
+    known = jax.lax.stop_gradient(pick(finite, wide, eye))
+    singular_values = jnp.linalg.svd(known, compute_uv=False)
+    regular = singular_values[..., -1] > _SINGULAR * singular_values[..., 0]
+    two = finite & ~one & regular & (jnp.linalg.slogdet(known)[0] > 0)
+    # What a branch is not for it gets the identity of, so that no derivative of it is NaN.
+    log = logm(pick(one, wide, eye))
+    q, p = polar(pick(two, wide, eye))
+    nan = jnp.full_like(wide, jnp.nan)
+    rotation = pick(one, jnp.zeros_like(wide), pick(two, log_rotation(q), nan))
+    stretch = pick(one, log, pick(two, _log_positive(p), nan))
+    method = jnp.where(one, 0, jnp.where(two, 1, 2))
+    return rotation.astype(g.dtype), stretch.astype(g.dtype), method
+
+
+@jax.custom_jvp
+def _log_positive(p):
+    """The logarithm of a symmetric positive definite matrix."""
+    values, basis = jnp.linalg.eigh(p)
+    return mm(basis * jnp.log(_positive(values))[..., None, :], basis.mT)
+
+
+def _positive(values):
+    # Rounding may leave an eigenvalue of p below eps |p| negative: any tiny one gives the same p.
+    return jnp.maximum(values, values[..., -1:] * jnp.finfo(values.dtype).eps / 8)
+
+
+@_log_positive.defjvp
+def _log_positive_jvp(primals, tangents):
+    (p,), (e,) = primals, tangents
+    log = _log_positive(p)
+    return log, solve_frechet(log, p, (e + e.mT) / 2, _divided_differences)
+
+
+def _divided_differences(log, p, e):
+    del p
+    logs, basis = jnp.linalg.eigh((log + log.mT) / 2)
+    half = (logs[..., :, None] - logs[..., None, :]) / 2
+    # (log a - log b) / (a - b) = (x / sinh x) / sqrt(ab), with x half the difference of the logs.
+    small = jnp.abs(half) < 1e-3
+    safe = jnp.where(small, 1.0, half)
+    ratio = jnp.where(small, 1 - half * half / 6, safe / jnp.sinh(safe))
+    weights = ratio * jnp.exp(-(logs[..., :, None] + logs[..., None, :]) / 2)
+    return mm(basis, mm(weights * mm(basis.mT, mm(e, basis)), basis.mT))
