@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._arguments import square_matrices
+from ._expm import expm
 from ._logm import logm, solve_frechet
 from ._polar import log_rotation, polar
 from ._precision import mm
@@ -18,8 +19,8 @@ def connecting_logs(
 ) -> tuple[Float[Array, "... n n"], Float[Array, "... n n"], Int[Array, "..."]]:
     """(rotation, stretch, method) with expm(rotation) expm(stretch) = g.
 
-    Method 0: rotation = 0 and stretch is the principal logarithm. Method 1, where there is none and
-    det g > 0: g = q p, rotation = log q is skew and stretch = log p symmetric. Method 2, where
+    Method 0: rotation = 0 and stretch is the principal logarithm. Method 1, where there is none, or
+    none exact to 5e-13 (float32: 5e-6), and det g > 0: g = q p, rotation = log q is skew and stretch = log p symmetric. Method 2, where
     det g <= 0 or g is not finite: no such path, both are NaN. Each matrix of a batch is on its own,
     its derivatives too.
 
@@ -39,7 +40,12 @@ def connecting_logs(
     known = jax.lax.stop_gradient(pick(finite, wide, eye))
     singular_values = jnp.linalg.svd(known, compute_uv=False)
     regular = singular_values[..., -1] > _SINGULAR * singular_values[..., 0]
-    two = finite & ~one & regular & (jnp.linalg.slogdet(known)[0] > 0)
+    # An ill-conditioned logarithm may exist and yet miss g: the other path ends there.
+    frobenius = lambda x: jnp.sqrt(jnp.sum(x * x, axis=(-2, -1)))
+    tolerance = 5e-13 if jnp.finfo(wide.dtype).bits == 64 else 5e-6
+    near = frobenius(expm(log) - wide) <= tolerance * frobenius(wide)
+    two = finite & ~(one & near) & regular & (jnp.linalg.slogdet(known)[0] > 0)
+    one &= ~two
     # What a branch is not for it gets the identity of, so that no derivative of it is NaN.
     log = logm(pick(one, wide, eye))
     q, p = polar(pick(two, wide, eye))
@@ -72,7 +78,7 @@ def _log_positive_jvp(primals, tangents):
 def _divided_differences(log, p, e):
     del p
     logs, basis = jnp.linalg.eigh((log + log.mT) / 2)
-    half = (logs[..., :, None] - logs[..., None, :]) / 2
+    half: Array = (logs[..., :, None] - logs[..., None, :]) / 2
     # (log a - log b) / (a - b) = (x / sinh x) / sqrt(ab), with x half the difference of the logs.
     small = jnp.abs(half) < 1e-3
     safe = jnp.where(small, 1.0, half)

@@ -59,7 +59,7 @@ def _orthogonal_factor_jvp(primals, tangents):
     return q, mm(q, w)
 
 
-def _finite_or_nan(g):
+def _finite_or_nan(g: Array) -> Array:
     """One bad number spoils its own matrix, for certain and on every backend."""
     good = jnp.isfinite(g).all((-2, -1), keepdims=True)
     return jnp.where(good, g, jnp.nan)
@@ -85,15 +85,16 @@ def log_rotation(q: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
 
 
 @jax.custom_jvp
-def _log_rotation(q):
+def _log_rotation(q: Array) -> Array:
     sign, _ = jnp.linalg.slogdet(q)
     usable = (sign > 0)[..., None, None] & jnp.isfinite(q).all((-2, -1), keepdims=True)
     eye = jnp.broadcast_to(jnp.eye(q.shape[-1], dtype=q.dtype), q.shape)
     return jnp.where(usable, _skew_log(jnp.where(usable, q, eye)), jnp.nan)
 
 
-def _skew_log(q):
+def _skew_log(q: Array) -> Array:
     """In the eigenbasis of the symmetric part a turn by theta is cos(theta) I + sin(theta) J."""
+    cosine: Array
     cosine, basis = jnp.linalg.eigh((q + q.mT) / 2)
     sine = mm(basis.mT, mm((q - q.mT) / 2, basis))
     near = cosine < _NEAR_PI
@@ -109,7 +110,7 @@ def _skew_log(q):
     return (log - log.mT) / 2
 
 
-def _angle_ratio(cosine):
+def _angle_ratio(cosine: Array) -> Array:
     """The ratio theta / sin(theta), by its series near 0."""
     cosine = jnp.clip(cosine, -1.0, 1.0)
     gap = 1 - cosine
@@ -119,12 +120,12 @@ def _angle_ratio(cosine):
     return jnp.where(small, series, angle / jnp.sin(angle))
 
 
-def _arcsin_ratio(cosine):
+def _arcsin_ratio(cosine: Array) -> Array:
     """The ratio arcsin(s) / s with s = sin(theta), that of pi - theta; for a cosine near -1."""
     return _angle_ratio(-cosine)
 
 
-def _complex_structure(sine, both):
+def _complex_structure(sine: Array, both: Array) -> Array:
     """J skew with J^2 = -1 and J |sine| = sine on the marked block: its orthogonal polar factor.
 
     Where sine vanishes a tiny pairing of coordinates decides. Newton's iteration keeps a matrix
@@ -180,7 +181,7 @@ def _turn_derivative(log, q, e):
     return mm(log, w) / 2 - mm(w, log) / 2 + mm(basis, mm(even, basis.mT))
 
 
-def _half_cot(x):
+def _half_cot(x: Array) -> Array:
     small = jnp.abs(x) < 1e-2
     half = jnp.where(small, 1.0, x) / 2
     return jnp.where(small, 1 - x * x / 12 - x**4 / 720, half * jnp.cos(half) / jnp.sin(half))
