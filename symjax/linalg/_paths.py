@@ -19,10 +19,10 @@ def connecting_logs(
 ) -> tuple[Float[Array, "... n n"], Float[Array, "... n n"], Int[Array, "..."]]:
     """(rotation, stretch, method) with expm(rotation) expm(stretch) = g.
 
-    Method 0: rotation = 0 and stretch is the principal logarithm. Method 1, where there is none, or
-    none exact to 5e-13 (float32: 5e-6), and det g > 0: g = q p, rotation = log q is skew and stretch = log p symmetric. Method 2, where
-    det g <= 0 or g is not finite: no such path, both are NaN. Each matrix of a batch is on its own,
-    its derivatives too.
+    Method 0: rotation = 0 and stretch is the principal logarithm. Method 1, where there is none
+    (or none exact to 5e-13; float32 5e-6) and det g > 0: g = q p, rotation = log q is skew and
+    stretch = log p symmetric. Method 2, where det g <= 0 or g is not finite: no such path, both are
+    NaN. Each matrix of a batch is on its own, its derivatives too.
 
     Raises ValueError unless ``g`` is a floating array of shape (..., n, n).
 
