@@ -26,7 +26,7 @@ from symjax.curves import chord, connecting_curve
 from symjax.studies import digits
 from symjax.training import minimise, solve_last_layer, train_curve
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-4, 3e-4, 1e-3)
 TIMES = 33
 STEPS = 10_000
 IMAGES = 512
