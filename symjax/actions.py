@@ -77,7 +77,7 @@ class LinearAction(eqx.Module):
         entries = self._entries(m)
         leaves, structure = jax.tree.flatten(params)
         places = self.places(params)
-        tangents = [jnp.zeros_like(leaf) for leaf in leaves]
+        tangents = [jnp.zeros_like(x) if hasattr(x, "dtype") else x for x in leaves]
         dtypes = [getattr(leaf, "dtype", None) for leaf in leaves]
         for leg, place in zip(self.legs, places, strict=True):
             group, entry = self.factors[leg.factor], entries[leg.factor]

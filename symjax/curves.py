@@ -116,7 +116,7 @@ def connecting_curve(action: Action, params: PyTree, g: Element) -> SymmetryCurv
 
 def _require_fit(action, params, m):
     # Traced abstractly, so that shapes decide: nothing is computed here.
-    jax.eval_shape(action.generator, m, params)
+    eqx.filter_eval_shape(action.generator, m, params)
     require_finite("params", params)
 
 

@@ -165,3 +165,19 @@ class TestBadInput:
             symjax.bezier_curve([jnp.ones(2)])
         with pytest.raises(ValueError, match=r"points\[1\]"):
             symjax.polygonal_chain([jnp.ones(2), jnp.ones(3)])
+
+
+def test_a_whole_equinox_model_moves_along_a_curve():
+    """Leaves that are not arrays, such as the activation, stay what they are."""
+    mlp = eqx.nn.MLP(3, 2, 5, 1, activation=jax.nn.relu, key=jax.random.key(0))
+    legs = [
+        symjax.Leg("layers/0/weight", 0),
+        symjax.Leg("layers/0/bias", 0),
+        symjax.Leg("layers/1/weight", 1, "covector"),
+    ]
+    action = symjax.linear_action(symjax.PositiveScaling(5), legs)
+    curve = symjax.exponential_curve(action, mlp, jnp.linspace(-1.0, 1.0, 5))
+    line = symjax.chord(curve(0.0), curve(1.0))
+    x = jnp.array([0.3, -1.0, 2.0])
+    np.testing.assert_allclose(curve(1.0)(x), mlp(x), atol=1e-5)
+    assert symjax.length(line) < symjax.length(curve) < symjax.certify(curve).length

@@ -31,7 +31,7 @@ def is_linear_curve(curve: Curve) -> bool:
 
 def time_dtype(curve: Curve) -> jnp.dtype:
     """The widest computing dtype among the leaves of a curve's points."""
-    points = jax.eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
+    points = eqx.filter_eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(points) if is_floating(leaf)]
     require(len(dtypes) > 0, "`curve` must return parameters with at least one floating leaf.")
     return _widest(dtypes)
