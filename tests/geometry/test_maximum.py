@@ -84,6 +84,7 @@ def test_rescaling_maximum_is_the_closed_form(x64):
     np.testing.assert_allclose(value, symjax.curvature(curve, 1.0), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_certificates_of_connecting_curves(x64):
     """Rotations are exact with one cell; polar pairs are bounded."""
     action = symjax.deep_linear_action((3, 4, 2))
@@ -122,10 +123,9 @@ def test_certificates_do_not_exist_for_other_curves():
 
 
 def test_no_curve_no_number():
-    action = symjax.deep_linear_action((3, 4, 2))
     w = weights(jax.random.key(0), (3, 4, 2), jnp.float32)
-    reflection = jnp.diag(jnp.array([1.0, 1.0, 1.0, -1.0]))
-    missing = symjax.connecting_curve(action, w, (reflection,))
+    scaling = symjax.neuron_rescaling_action(4)
+    missing = symjax.connecting_curve(scaling, w, jnp.array([1.0, 1.0, 1.0, -1.0]))
     assert jnp.isnan(symjax.certify(missing).max_curvature)
     assert jnp.isnan(symjax.max_curvature(missing)[0])
     assert symjax.max_curvature(symjax.chord(w, jax.tree.map(jnp.negative, w)))[0] == 0
