@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._checks import describe, is_floating, require, require_finite, require_same_tree
-from ..bounds._numbers import computing_dtype
-from ..linalg._precision import mm
+from ..linalg._precision import computing_dtype, mm
 from ._roots import critical_points
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._checks import require, require_concrete
+from ..linalg._precision import computing_dtype
 
 Number = Float[ArrayLike, "..."]
 
@@ -38,11 +39,6 @@ def as_floats(**named: Any) -> tuple[tuple[Float[Array, "..."], ...], jnp.dtype]
         raise ValueError(f"Shapes of the arguments do not broadcast: {_listed(shapes)}.") from None
     compute = computing_dtype(dtype)
     return tuple(jnp.broadcast_to(a.astype(compute), shape) for a in arrays.values()), dtype
-
-
-def computing_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
-    """The dtype to compute numbers of several dtypes in: the widest, and float32 at least."""
-    return max((jnp.dtype(d) for d in (*dtypes, jnp.float32)), key=lambda d: jnp.finfo(d).bits)
 
 
 def answer_dtype(*dtypes: jnp.dtype) -> jnp.dtype:

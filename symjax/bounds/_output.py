@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, is_floating, require, require_finite
-from ..linalg._precision import mm
+from ..linalg._precision import computing_dtype, mm
 from ._bound import AbstractBound, hypothesis
-from ._numbers import computing_dtype, frobenius
+from ._numbers import frobenius
 
 
 class OutputChange(AbstractBound):

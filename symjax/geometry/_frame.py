@@ -34,18 +34,14 @@ def time_dtype(curve: Curve) -> jnp.dtype:
     points = eqx.filter_eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(points) if is_floating(leaf)]
     require(len(dtypes) > 0, "`curve` must return parameters with at least one floating leaf.")
-    return _widest(dtypes)
-
-
-def _widest(dtypes):
-    return max(map(computing_dtype, dtypes), key=lambda dtype: jnp.finfo(dtype).bits)
+    return computing_dtype(*dtypes)
 
 
 def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:
     """The action of a curve on the leaves that move, shrunk by isometries."""
     assert isinstance(curve.action, LinearAction)  # see is_linear_curve
     action, leaves = compress(*curve.action.restrict(curve.params))
-    dtype = _widest([leaf.dtype for leaf in leaves] or [jnp.float32])
+    dtype = computing_dtype(*(leaf.dtype for leaf in leaves))
     return action, tuple(leaf.astype(dtype) for leaf in leaves)
 
 
@@ -123,7 +119,7 @@ def _exponential_series(m, s, order):
 def _taylor(curve, t, order):
     def floating(s):
         leaves = [x for x in jax.tree.leaves(curve(s)) if is_floating(x)]
-        dtype = _widest([x.dtype for x in leaves])
+        dtype = computing_dtype(*(x.dtype for x in leaves))
         return tuple(x.astype(dtype) for x in leaves)
 
     result, function = [], floating

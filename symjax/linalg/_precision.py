@@ -15,6 +15,6 @@ def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "...
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
 
 
-def computing_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype for computing with numbers of ``dtype``: half precision is widened to float32."""
-    return jnp.dtype(jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype)
+def computing_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
+    """The dtype to compute numbers of several dtypes in: the widest, and float32 at least."""
+    return max((jnp.dtype(d) for d in (*dtypes, jnp.float32)), key=lambda d: jnp.finfo(d).bits)
