@@ -71,6 +71,12 @@ def test_connecting_methods_are_data_under_vmap(x64):
     batch = jnp.stack([jnp.eye(4), -jnp.eye(4), jnp.diag(jnp.array([1.0, 1.0, 1.0, -1.0]))])
     curves = jax.vmap(lambda g: symjax.connecting_curve(ACTION, w, (g,)))(batch)
     assert curves.method.tolist() == [ONE_EXPONENTIAL, TWO_EXPONENTIALS, NO_PATH]
+
+
+@pytest.mark.slow
+def test_curvature_of_connecting_curves_under_vmap(x64):
+    w = point()
+    batch = jnp.stack([jnp.eye(4), -jnp.eye(4), jnp.diag(jnp.array([1.0, 1.0, 1.0, -1.0]))])
     values = jax.vmap(lambda g: symjax.curvature(symjax.connecting_curve(ACTION, w, (g,)), 0.5))(
         batch
     )
@@ -143,7 +149,8 @@ class TestBadInput:
             symjax.exponential_curve(ACTION, w, (jnp.full((4, 4), jnp.nan),))
 
     def test_times(self):
-        curve = symjax.connecting_curve(ACTION, point(jnp.float32), (2 * jnp.eye(4),))
+        scaling = symjax.neuron_rescaling_action(4)
+        curve = symjax.connecting_curve(scaling, point(jnp.float32), 2 * jnp.ones(4))
         chain = symjax.polygonal_chain([jnp.zeros(1), jnp.ones(1)])
         bezier = symjax.bezier_curve([jnp.zeros(1), jnp.ones(1)])
         for c in (curve, chain, bezier):
