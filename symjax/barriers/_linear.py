@@ -112,9 +112,8 @@ def _checked(weights_a, weights_b, x, y):
         y.shape == (rows, x.shape[1]),
         f"`y` must have shape {(rows, x.shape[1])}, got {y.shape}.",
     )
-    with jax.ensure_compile_time_eval():
-        for name, tree in (("weights_a", a), ("weights_b", b), ("x", x), ("y", y)):
-            require_finite(name, tree)
+    for name, tree in (("weights_a", a), ("weights_b", b), ("x", x), ("y", y)):
+        require_finite(name, tree)
     compute = computing_dtype(x.dtype)
     a, b = (tuple(w.astype(compute) for w in ws) for ws in (a, b))
     return a, b, x.astype(compute), y.astype(compute), x.dtype

@@ -66,14 +66,12 @@ def require_unit_interval(**named: Any) -> None:
 
 
 def _require(condition, expected, named):
-    # Evaluated now, even where other values are being traced.
-    with jax.ensure_compile_time_eval():
-        for name, value in named.items():
-            require_concrete(
-                lambda value=value: condition(jnp.asarray(value)),
-                lambda name=name, value=value: f"`{name}` must be {expected}, got {value}.",
-                value,
-            )
+    for name, value in named.items():
+        require_concrete(
+            lambda value=value: condition(jnp.asarray(value)),
+            lambda name=name, value=value: f"`{name}` must be {expected}, got {value}.",
+            value,
+        )
 
 
 def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:

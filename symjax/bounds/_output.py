@@ -89,8 +89,7 @@ def _check_shapes(u, v, g, x):
             is_floating(a) and a.ndim == 2 and a.dtype == u.dtype,
             f"`{name}` must be a matrix of the dtype of `u` ({describe(u)}), got {describe(a)}.",
         )
-        with jax.ensure_compile_time_eval():
-            require_finite(name, a)
+        require_finite(name, a)
     h = v.shape[0]
     require(
         u.shape[1] == h and g.shape == (h, h) and v.shape[1] == x.shape[0],

@@ -18,7 +18,7 @@ from .._checks import is_floating, require
 from ..actions import LinearAction, compress
 from ..curves import SymmetryCurve
 from ..groups import NO_PATH, Algebra, Translation
-from ..linalg._precision import computing_dtype
+from ..linalg._precision import computing_dtype, mm
 
 Leaves: TypeAlias = tuple[Array, ...]
 Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
@@ -111,7 +111,7 @@ def _derivatives_in_the_group(curve, t, order):
 def _exponential_series(m, s, order):
     term = total = jnp.eye(m.shape[-1], dtype=m.dtype)
     for k in range(1, order + 1):
-        term = jnp.matmul(term, m * (s / k), precision=jax.lax.Precision.HIGHEST)
+        term = mm(term, m * (s / k))
         total = total + term
     return total
 

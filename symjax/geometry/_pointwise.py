@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import require
+from ..groups import NO_PATH
 from . import _krylov
 from ._frame import Curve, Frame, frame_at, is_linear_curve, moving_part, time_dtype
 
@@ -40,7 +41,7 @@ def _shared(curve, times):
     result = _krylov.frames(action, leaves, curve.rotation, curve.stretch, times)
     if curve.method is None:
         return result
-    keep = lambda x: jnp.where(curve.method == 2, jnp.nan, x)
+    keep = lambda x: jnp.where(curve.method == NO_PATH, jnp.nan, x)
     return jax.tree.map(keep, result)
 
 
