@@ -8,6 +8,7 @@ from . import (
     groups as groups,
     linalg as linalg,
     networks as networks,
+    topology as topology,
     training as training,
 )
 from .actions import (

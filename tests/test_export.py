@@ -26,6 +26,7 @@ NUMERICAL = (
     "geometry",
     "linalg",
     "networks",
+    "topology",
     "training",
 )
 # `compress` is called by every geometry function on an action, `connecting_logs` by eq. (5).

@@ -29,6 +29,7 @@ STAGES = [
     {"geometry"},
     {"bounds"},
     {"barriers"},
+    {"topology"},
     {"networks", "training"},
     {"studies"},
     {"plotting", "__main__"},

@@ -1,0 +1,1 @@
+"""Can one get there at all: components of the minimum, explicit paths, heights between them."""
