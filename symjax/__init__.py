@@ -4,6 +4,7 @@ from . import (
     _compatibility as _compatibility,
     barriers as barriers,
     bounds as bounds,
+    discovery as discovery,
     geometry as geometry,
     groups as groups,
     linalg as linalg,
@@ -25,6 +26,11 @@ from .curves import (
     connecting_curve as connecting_curve,
     exponential_curve as exponential_curve,
     polygonal_chain as polygonal_chain,
+)
+from .discovery import (
+    Symmetries as Symmetries,
+    Symmetry as Symmetry,
+    find_symmetries as find_symmetries,
 )
 from .geometry import (
     certify as certify,

@@ -25,6 +25,7 @@ STAGES = [
     {"linalg"},
     {"groups"},
     {"actions"},
+    {"discovery"},
     {"curves"},
     {"geometry"},
     {"bounds"},
