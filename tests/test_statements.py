@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def normalised(statement):
-    """The name of a statement as test names spell it: Prop. 5.3 is prop_5_3, Eq. (6) is eq_6."""
+    """A statement as test names spell it: Prop. A.8 is prop_a_8, Eq. (6) is eq_6."""
     return "_".join(re.findall(r"[a-z]+|\d+", statement.lower()))
 
 
@@ -52,7 +52,7 @@ def tags():
 
 def named_tests():
     """Every (statement in its normalised form, file) of the tests."""
-    name = re.compile(r"test_((?:prop|thm|eq|sec|cor|lemma)_\d+(?:_\d+)?)(?=_\D|$)")
+    name = re.compile(r"test_((?:prop|thm|eq|sec|cor|lemma)_(?:a|\d+)(?:_\d+)?)(?=_\D|$)")
     return [
         (match[1], str(path.relative_to(ROOT)))
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
@@ -116,6 +116,7 @@ def speaks_of(study, function, statement):
     [
         ("Prop. 5.3", "prop_5_3"),
         ("Thm. 6.2", "thm_6_2"),
+        ("Prop. A.8", "prop_a_8"),
         ("Eq. (6)", "eq_6"),
         ("Sec. 6.2", "sec_6_2"),
     ],

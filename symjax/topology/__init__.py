@@ -1,3 +1,17 @@
 """Can one get there at all: components of the minimum, explicit paths, heights between them."""
 
 from ._grid import GridCount as GridCount, count_by_grid as count_by_grid
+from ._orbits import (
+    OrbitComponents as OrbitComponents,
+    minimum_bound as minimum_bound,
+    orbit_bound as orbit_bound,
+    orbit_components as orbit_components,
+)
+from ._residual import (
+    ResidualMinimum as ResidualMinimum,
+    residual_minimum as residual_minimum,
+)
+from ._two_layer import (
+    TwoLayerOrbit as TwoLayerOrbit,
+    two_layer_orbit_components as two_layer_orbit_components,
+)
