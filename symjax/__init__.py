@@ -20,6 +20,11 @@ from .actions import (
     neuron_rescaling_action as neuron_rescaling_action,
     rescaling_action as rescaling_action,
 )
+from .adapters import (
+    from_equinox as from_equinox,
+    from_linen as from_linen,
+    from_nnx as from_nnx,
+)
 from .curves import (
     bezier_curve as bezier_curve,
     chord as chord,

@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Imports point only to the same line or an earlier one.
 STAGES = [
-    {"_checks", "_typing", "_compatibility"},
+    {"_checks", "_typing", "_compatibility", "adapters"},
     {"linalg"},
     {"groups"},
     {"actions"},
