@@ -43,15 +43,26 @@ def generator(key):
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def draw(rng, shape, scale=1.0):
-    """Normal numbers in JAX's default dtype."""
-    return jnp.asarray(scale * rng.standard_normal(shape), jnp.zeros(()).dtype)
+def draw(rng, shape, dtype=None):
+    """Normal numbers, in JAX's default dtype."""
+    return jnp.asarray(rng.standard_normal(shape), dtype or jnp.zeros(()).dtype)
+
+
+def leaf(rng, shape, dtype=None):
+    """A generic leaf: a normal matrix, or a vector whose entries are neither small nor large.
+
+    A gain near zero hides what is behind it from the Jacobian, a large bias switches a unit off.
+    """
+    if sum(size > 1 for size in shape) > 1:
+        return 0.8 * draw(rng, shape, dtype)
+    signs = rng.choice([-1.0, 1.0], shape)
+    return jnp.asarray(signs * rng.uniform(0.3, 0.7, shape), dtype or jnp.zeros(()).dtype)
 
 
 def normal(key, **shapes):
     """A dictionary of generic leaves."""
     rng = generator(key)
-    return {name: draw(rng, shape, 0.8) for name, shape in shapes.items()}
+    return {name: leaf(rng, shape) for name, shape in shapes.items()}
 
 
 def generic(key, tree):
@@ -62,7 +73,7 @@ def generic(key, tree):
         if not hasattr(x, "dtype"):
             return x
         if jnp.issubdtype(x.dtype, jnp.floating):
-            return jnp.asarray(0.8 * rng.standard_normal(x.shape), x.dtype)
+            return leaf(rng, x.shape, x.dtype)
         return jnp.zeros(x.shape, x.dtype)
 
     return jax.tree.map(fill, tree)
@@ -74,6 +85,6 @@ def model(apply, *input_shapes, **shapes):
     def build(key):
         rng = generator(key)
         inputs = tuple(draw(rng, shape) for shape in input_shapes)
-        return apply, {name: draw(rng, shape, 0.8) for name, shape in shapes.items()}, inputs
+        return apply, {name: leaf(rng, shape) for name, shape in shapes.items()}, inputs
 
     return build

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from ._case import Case, model
 
+LEAKY = lambda z: jax.nn.leaky_relu(z, 0.1)
+
 
 def standardise(x, axes, eps=0.0):
     """Zero mean and unit variance over some axes; an epsilon of 0 leaves no trace."""
@@ -83,9 +85,9 @@ rotations = lambda d: d * (d - 1) // 2
 
 CASES = (
     # 2h by the norm, and gain and shift before a homogeneous unit
-    Case("batch_norm_relu", batch_norm(jax.nn.relu), 12, permutations=(4,), signs=4),
+    Case("batch_norm_leaky", batch_norm(LEAKY), 12, permutations=(4,), signs=4),
     Case("batch_norm_tanh", batch_norm(jnp.tanh), 8, permutations=(4,), signs=8),
-    Case("batch_norm_relu_eps", batch_norm(jax.nn.relu, 1e-3), 8, approximate=12, signs=4),
+    Case("batch_norm_leaky_eps", batch_norm(LEAKY, 1e-3), 8, approximate=12, signs=4),
     # 4 for each of 4 channels: 9 numbers of which the affine map of the input keeps 4 + 1 (w2)
     Case(
         "batch_norm_inference_state_as_parameters",
