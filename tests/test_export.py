@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import symjax
-from symjax import barriers, bounds, geometry, linalg, networks, training
+from symjax import barriers, bounds, geometry, linalg, networks, topology, training
 
 from .public_names import public_objects
 
@@ -167,6 +167,24 @@ CALLS = {
         (jnp.asarray(0),),
     ),
     "networks.squared_loss": (squared, (PAIR,)),
+    "topology.rescaled_pair": (
+        lambda w, b: topology.rescaled_pair(networks.linear, w, X, Y, degree=1, barrier=b),
+        (PAIR, SCALAR),
+    ),
+    "topology.bounded_pair": (
+        lambda w, c: topology.bounded_pair(networks.linear, w, X, Y, degree=1, max_norm=c),
+        (PAIR, SCALAR),
+    ),
+    "topology.permuted_pair": (
+        lambda v, u, b: topology.permuted_pair(v, u, X, jax.nn.relu, b),
+        (V, U, SCALAR),
+    ),
+    "topology.factorised_pair": (topology.factorised_pair, (U, V, SCALAR)),
+    "topology.opposite_pair": (topology.opposite_pair, (PAIR, X, Y)),
+    "topology.reflected_pair": (
+        lambda p, q: topology.reflected_pair((p, q), (q, p), p, q),
+        (SQUARE, SQUARE),
+    ),
     "training.minimise": (
         lambda w: training.minimise(squared, w, optimiser=optax.sgd(0.1), steps=3),
         (PAIR,),

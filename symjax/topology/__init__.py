@@ -1,11 +1,24 @@
 """Can one get there at all: components of the minimum, explicit paths, heights between them."""
 
+from ._factor_pairs import (
+    factorised_pair as factorised_pair,
+    opposite_pair as opposite_pair,
+    reflected_pair as reflected_pair,
+)
 from ._grid import GridCount as GridCount, count_by_grid as count_by_grid
 from ._orbits import (
     OrbitComponents as OrbitComponents,
     minimum_bound as minimum_bound,
     orbit_bound as orbit_bound,
     orbit_components as orbit_components,
+)
+from ._pair import Pair as Pair
+from ._rescaled_pairs import (
+    BoundedPair as BoundedPair,
+    PermutedPair as PermutedPair,
+    bounded_pair as bounded_pair,
+    permuted_pair as permuted_pair,
+    rescaled_pair as rescaled_pair,
 )
 from ._residual import (
     ResidualMinimum as ResidualMinimum,

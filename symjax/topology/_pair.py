@@ -1,0 +1,42 @@
+"""What every construction hands back: two minima, the ways between them, and the hypotheses."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ..bounds._numbers import all_true
+from ..curves import AbstractCurve, Chord
+
+
+class Pair(eqx.Module):
+    """Two minima p and q, the curve of constant loss between them, and the straight line.
+
+    ``curve`` is None where there is none: p and q lie in different components. ``barrier`` is how
+    far the line rises above its ends, at ``alpha``; each construction says whether in loss or in
+    distance, and whether exactly or at least. ``hypotheses`` says by name which held; where one
+    failed ``barrier`` is NaN. ``scale`` is the m or beta that makes q from p, or 1.
+    """
+
+    p: PyTree
+    q: PyTree
+    curve: AbstractCurve | None
+    chord: Chord
+    alpha: Float[Array, ""]
+    barrier: Float[Array, ""]
+    scale: Float[Array, ""]
+    hypotheses: dict[str, Bool[Array, ""]]
+
+    @property
+    def holds(self) -> Bool[Array, ""]:
+        """Whether every hypothesis held."""
+        return all_true(self.hypotheses.values())
+
+
+def make_pair(
+    p: PyTree, q: PyTree, curve: AbstractCurve | None, *, barrier: Array, **fields: Any
+) -> Pair:
+    """The pair with its chord, and NaN for the barrier where a hypothesis failed."""
+    height: Array = jnp.where(all_true(fields["hypotheses"].values()), barrier, jnp.nan)
+    return Pair(p=p, q=q, curve=curve, chord=Chord(p, q), barrier=height, **fields)
