@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 
 def require(condition: bool, message: str) -> None:
@@ -82,3 +82,19 @@ def describe(leaf: Any) -> str:
     if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
         return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
     return f"{type(leaf).__name__} {leaf!r}"
+
+
+def scalar_time(t: Array | float) -> Float[Array, ""]:
+    """The time at which a curve is asked for, as an array; ValueError unless it is one number."""
+    t = jnp.asarray(t)
+    require(t.ndim == 0, f"`t` must be a scalar, got shape {t.shape}; vmap over times.")
+    return t
+
+
+def require_unit_time(t: Float[Array, ""]) -> None:
+    """Raise ValueError for a concrete time outside [0, 1]."""
+    require_concrete(
+        lambda: (t >= 0) & (t <= 1),
+        lambda: f"`t` must lie in [0, 1], where this curve is defined, got {t}.",
+        t,
+    )

@@ -18,9 +18,10 @@ from ._checks import (
     is_floating,
     path_name,
     require,
-    require_concrete,
     require_finite,
     require_same_tree,
+    require_unit_time,
+    scalar_time,
 )
 from .actions import Action
 from .groups import NO_PATH, Algebra, Element
@@ -50,11 +51,11 @@ class SymmetryCurve(AbstractCurve):
         """The point at a scalar t; a connecting curve is NaN outside [0, 1] (ValueError outside
         jit).
         """
-        t = _scalar_time(t)
+        t = scalar_time(t)
         point = self.action.flow(self.generators(t), self.params)
         if self.method is None:
             return point
-        _require_unit_interval(t)
+        require_unit_time(t)
         inside = (self.method != NO_PATH) & (t >= 0) & (t <= 1)
         keep = lambda new, old: new if new is old else jnp.where(inside, new, jnp.nan)
         return jax.tree.map(keep, point, self.params)
@@ -120,20 +121,6 @@ def _require_fit(action, params, m):
     require_finite("params", params)
 
 
-def _scalar_time(t):
-    t = jnp.asarray(t)
-    require(t.ndim == 0, f"`t` must be a scalar, got shape {t.shape}; vmap over times.")
-    return t
-
-
-def _require_unit_interval(t):
-    require_concrete(
-        lambda: (t >= 0) & (t <= 1),
-        lambda: f"`t` must lie in [0, 1], where this curve is defined, got {t}.",
-        t,
-    )
-
-
 class Chord(AbstractCurve):
     """The straight line (1 - t) p + t q; see `chord`."""
 
@@ -142,7 +129,7 @@ class Chord(AbstractCurve):
 
     def __call__(self, t: Float[Array, ""] | float) -> PyTree:
         """The point at a scalar t; any real t, beyond [0, 1] the line goes on."""
-        t = _scalar_time(t)
+        t = scalar_time(t)
         return jax.tree.map(lambda a, b: _mix(a, b, t), self.p, self.q)
 
 
@@ -176,8 +163,8 @@ class BezierCurve(AbstractCurve):
 
     def __call__(self, t: Float[Array, ""] | float) -> PyTree:
         """The point at a scalar t in [0, 1]; NaN elsewhere, ValueError outside jit."""
-        t = _scalar_time(t)
-        _require_unit_interval(t)
+        t = scalar_time(t)
+        require_unit_time(t)
         degree = len(self.points) - 1
         weights = [math.comb(degree, i) * t**i * (1 - t) ** (degree - i) for i in range(degree + 1)]
         return _weighted_sum(weights, self.points, (t >= 0) & (t <= 1))
@@ -190,8 +177,8 @@ class PolygonalChain(AbstractCurve):
 
     def __call__(self, t: Float[Array, ""] | float) -> PyTree:
         """The point at a scalar t in [0, 1]; NaN elsewhere, ValueError outside jit."""
-        t = _scalar_time(t)
-        _require_unit_interval(t)
+        t = scalar_time(t)
+        require_unit_time(t)
         position = t * (len(self.points) - 1)
         weights = [jnp.maximum(0, 1 - jnp.abs(position - i)) for i in range(len(self.points))]
         return _weighted_sum(weights, self.points, (t >= 0) & (t <= 1))

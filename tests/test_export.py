@@ -185,6 +185,11 @@ CALLS = {
         lambda p, q: topology.reflected_pair((p, q), (q, p), p, q),
         (SQUARE, SQUARE),
     ),
+    "topology.linear_chart": (lambda g, x: topology.linear_chart((g,), x, x), (SQUARE, SQUARE)),
+    "topology.inverse_linear_chart": (
+        lambda w, x: topology.inverse_linear_chart((w, w), x),
+        (SQUARE, SQUARE),
+    ),
     "training.minimise": (
         lambda w: training.minimise(squared, w, optimiser=optax.sgd(0.1), steps=3),
         (PAIR,),

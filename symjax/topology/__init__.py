@@ -6,6 +6,19 @@ from ._factor_pairs import (
     reflected_pair as reflected_pair,
 )
 from ._grid import GridCount as GridCount, count_by_grid as count_by_grid
+from ._linear import (
+    LinearHeight as LinearHeight,
+    LinearMinimum as LinearMinimum,
+    linear_minimum as linear_minimum,
+)
+from ._linear_chart import (
+    inverse_linear_chart as inverse_linear_chart,
+    linear_chart as linear_chart,
+)
+from ._linear_data import Margins as Margins
+from ._linear_label import LinearLabel as LinearLabel
+from ._linear_permutations import LinearPermutations as LinearPermutations
+from ._path import LinearPath as LinearPath
 from ._orbits import (
     OrbitComponents as OrbitComponents,
     minimum_bound as minimum_bound,
