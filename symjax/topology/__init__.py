@@ -18,7 +18,6 @@ from ._linear_chart import (
 from ._linear_data import Margins as Margins
 from ._linear_label import LinearLabel as LinearLabel
 from ._linear_permutations import LinearPermutations as LinearPermutations
-from ._path import LinearPath as LinearPath
 from ._orbits import (
     OrbitComponents as OrbitComponents,
     minimum_bound as minimum_bound,
@@ -26,6 +25,7 @@ from ._orbits import (
     orbit_components as orbit_components,
 )
 from ._pair import Pair as Pair
+from ._path import LinearPath as LinearPath
 from ._rescaled_pairs import (
     BoundedPair as BoundedPair,
     PermutedPair as PermutedPair,

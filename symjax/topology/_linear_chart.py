@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from .._checks import describe, is_concrete, is_floating, require, require_finite
 from ..linalg._precision import mm
-from ._linear_label import Weights
 
 
 def linear_chart(
-    g: Sequence[Float[Array, "h h"]], x: Float[Array, "h h"], y: Float[Array, "h h"]
-) -> Weights:
+    g: Sequence[Float[ArrayLike, "h h"]], x: Float[ArrayLike, "h h"], y: Float[ArrayLike, "h h"]
+) -> tuple[Float[Array, "h h"], ...]:
     """The minimum (g_1 X^-1, g_2, ..., g_(l-1), Y g_1^-1 ... g_(l-1)^-1) of |Y - W_l ... W_1 X|^2.
 
     Eq. (10), with the order of its product mended: a homeomorphism from the (l - 1)-tuples of
@@ -42,7 +41,9 @@ def linear_chart(
     return (_over(g[0], x), *g[1:], last)
 
 
-def inverse_linear_chart(weights: Weights, x: Float[Array, "h h"]) -> Weights:
+def inverse_linear_chart(
+    weights: Sequence[Float[ArrayLike, "h h"]], x: Float[ArrayLike, "h h"]
+) -> tuple[Float[Array, "h h"], ...]:
     """The tuple g with linear_chart(g, x, y) = weights: (W_1 X, W_2, ..., W_(l-1)).
 
     Raises ValueError as `linear_chart` does.

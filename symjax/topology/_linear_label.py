@@ -1,7 +1,7 @@
 """Which component of the minimum of a deep linear network a point belongs to."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from .._checks import describe, is_concrete, is_floating, require, require_finit
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
 
-Weights = tuple[Float[Array, "rows columns"], ...]
+Weights: TypeAlias = tuple[Any, ...]
+"""(W_1, ..., W_l), of NumPy or of JAX."""
 
 
 class LinearLabel(eqx.Module):

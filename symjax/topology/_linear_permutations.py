@@ -5,7 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from ._linear_data import Margins
 from ._linear_label import Weights
@@ -20,7 +20,7 @@ class LinearPermutations(eqx.Module):
     """
 
     params: Weights
-    permutations: tuple[Int[Array, " d"], ...]
+    permutations: tuple[Int[np.ndarray, " d"], ...]
     sign_flips: tuple[int, ...]
 
     @property

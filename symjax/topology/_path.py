@@ -24,7 +24,7 @@ from ..curves import AbstractCurve
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
 from ._linear_label import Weights, chain, product_of, reduced, signs_of
-from ._path_turn import Turn, block_turn, still, turn_between
+from ._path_turn import Either, Turn, block_turn, still, turn_between
 
 _SAMPLES = 16
 
@@ -32,10 +32,10 @@ _SAMPLES = 16
 class PathEnd(eqx.Module):
     """One end: bases of all layers, what vanishes at s = 0, logs of the diagonals, W_1 unseen."""
 
-    bases: tuple[Float[Array, "d d"], ...]
+    bases: tuple[Float[Either, "d d"], ...]
     vanishing: Weights
-    logs: tuple[Float[Array, " rho"], ...]
-    unseen: Float[Array, "d_1 d_0"]
+    logs: tuple[Float[Either, " rho"], ...]
+    unseen: Float[Either, "d_1 d_0"]
 
 
 class LinearPath(AbstractCurve):
@@ -55,9 +55,9 @@ class LinearPath(AbstractCurve):
     last: PathEnd
     turns: tuple[Turn, ...]
     rho: int = eqx.field(static=True)
-    error: float = eqx.field(static=True)
-    start_error: float = eqx.field(static=True)
-    end_error: float = eqx.field(static=True)
+    error: Float[Either, ""]
+    start_error: Float[Either, ""]
+    end_error: Float[Either, ""]
     samples: int = eqx.field(static=True)
 
     def __call__(self, t: Float[Array, ""] | float) -> Weights:
@@ -68,9 +68,8 @@ class LinearPath(AbstractCurve):
         weights = _weights(self, t.astype(dtype), jnp)
         inside, at_start, at_end = (c[None, None] for c in ((t > 0) & (t < 1), t == 0, t == 1))
         # The ends themselves, bit by bit.
-        pick = lambda w, p, q: jnp.where(
-            inside, w, jnp.where(at_start, p, jnp.where(at_end, q, jnp.nan))
-        )
+        end = lambda p, q: jnp.where(at_start, p, jnp.asarray(jnp.where(at_end, q, jnp.nan)))
+        pick = lambda w, p, q: jnp.where(inside, w, jnp.asarray(end(p, q)))
         return tuple(
             pick(w.astype(p.dtype), p, q)
             for w, p, q in zip(weights, self.start, self.end, strict=True)
@@ -200,7 +199,7 @@ def _turns(data: LinearData, ends: list[PathEnd], planes: list[np.ndarray]) -> l
     ]
     if not data.margins.tied:
         return [still(data.right[:, :rho]), *inner, still(data.left[:, :rho])]
-    turn = turn_between(*planes, rho - low)
+    turn = turn_between(planes[0], planes[1], rho - low)
     outer = [block_turn(v[:, :low], v[:, low:high], turn) for v in (data.right, data.left)]
     return [outer[0], *inner, outer[1]]
 
@@ -213,7 +212,7 @@ def _with_errors(data: LinearData, path: LinearPath) -> LinearPath:
     given = [tuple(np.asarray(w, np.float64) for w in ws) for ws in (path.start, path.end)]
     encoded = lambda ws: (np.asarray(ws[0], np.float64) @ data.encode, *ws[1:])
     # A best product of zero has no scale: then that of the data, for weights of size 1 or more.
-    scale = max(np.prod([max(1.0, np.linalg.norm(w)) for w in ws]) for ws in given)
+    scale = max(np.prod([max(1.0, float(np.linalg.norm(w))) for w in ws]) for ws in given)
     size = np.linalg.norm(data.best) or scale * np.linalg.norm(data.encode) or 1.0
     # The frames of the ends are in the coordinates of x; here they are needed in the reduced ones.
     right = eqx.tree_at(lambda t: t.basis, path.turns[0], data.encode.T @ path.turns[0].basis)

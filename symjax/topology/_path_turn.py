@@ -1,21 +1,24 @@
 """Turning one orthonormal frame into another, as rotations of planes (host-only to build)."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ..linalg._precision import mm
+
+Either: TypeAlias = Any
+"""An array of NumPy, while a path is built, or of JAX."""
 
 
 class Turn(eqx.Module):
     """A path of frames: basis (cos(u angles) start + sin(u angles) turned), u from 0 to 1."""
 
-    basis: Float[Array, "d n"]
-    start: Float[Array, "n rho"]
-    turned: Float[Array, "n rho"]
-    angles: Float[Array, " n"]
+    basis: Float[Either, "d n"]
+    start: Float[Either, "n rho"]
+    turned: Float[Either, "n rho"]
+    angles: Float[Either, " n"]
 
     def __call__(self, u: Any, xp: Any) -> Any:
         """The frame at u, in NumPy or in JAX."""
@@ -65,7 +68,7 @@ def rotation_planes(rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     angles, partner = np.zeros(n), np.zeros((n, n))
     if n == 0:
         return np.zeros((0, 0)), angles, partner
-    blocks, basis = schur(rotation, output="real")
+    blocks, basis = schur(rotation, output="real")[:2]
     backwards, j = [], 0
     while j < n:
         if j + 1 < n and blocks[j + 1, j] != 0:

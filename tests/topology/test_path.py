@@ -68,7 +68,7 @@ def test_two_minima_of_one_component_are_joined_by_a_path(seed):
         path = minimum.path(p, q)
     # Rounding, times the ratio of the weights' norms to that of their product.
     assert path.error < 1e-10
-    assert max(path.start_error, path.end_error) <= path.error
+    assert max(float(path.start_error), float(path.end_error)) <= path.error
 
 
 @pytest.mark.parametrize(
