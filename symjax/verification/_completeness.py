@@ -1,0 +1,153 @@
+"""Do the symmetries explain every direction that no output sees?"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from .._checks import is_floating, path_name
+from ._redundancy import Redundancy, flatten, jacobian, summary
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Tangent vectors of actions beside the null space of the output Jacobian (host-only).
+
+    ``explained`` is the dimension of the tangents that lie in the null space, ``missing`` what is
+    left of it, and ``shortfall`` the share of each leaf in the null vectors that no action gives,
+    largest first. ``false`` names the actions with a tangent that changes the outputs, with the
+    size of the change in units of the largest that a direction of that length can make.
+    ``skipped`` names the symmetries that were given as approximate.
+    """
+
+    redundancy: Redundancy
+    explained: int
+    shortfall: dict[str, float]
+    false: dict[str, float]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """How many directions no action explains."""
+        return int(self.redundancy) - self.explained
+
+    @property
+    def complete(self) -> bool:
+        """Whether every direction is explained and no action is false."""
+        return self.missing == 0 and not self.false
+
+    def __str__(self) -> str:
+        lines = [str(self.redundancy), f"explained {self.explained}, missing {self.missing}"]
+        lines += [f"  {share:4.0%} of it in {leaf}" for leaf, share in self.shortfall.items()]
+        lines += [f"FALSE: {name} changes outputs by {e:.0e}" for name, e in self.false.items()]
+        lines += [f"approximate, not counted: {name}" for name in self.skipped]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def completeness(
+    symmetries: Sequence[Any],
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    *inputs: Any,
+    key: Key[Array, ""] | None = None,
+) -> Completeness:
+    """Compare the tangents of actions with what no output sees, at generic parameters (host-only).
+
+    ``symmetries`` are actions, or what `find_symmetries` returns; those marked as approximate are
+    left out. Limits and errors are those of `redundancy`, whose rank this rests on.
+
+    Example:
+        >>> weights = (jnp.ones((2, 3)), jnp.ones((3, 2)))
+        >>> linear = lambda w, x: w[1] @ (w[0] @ x)
+        >>> report = completeness([deep_linear_action((3, 2, 3))], linear, weights, jnp.ones(3))
+        >>> report.explained, report.missing, report.complete
+        (4, 0, True)
+    """
+    key = jax.random.key(0) if key is None else key
+    exact = [s for s in symmetries if getattr(s, "exact", True)]
+    skipped = tuple(name_of(s, i) for i, s in enumerate(symmetries) if s not in exact)
+    found = jacobian(apply, params, inputs, key)
+    count = summary(found)
+    tolerance = math.sqrt(np.finfo(found.factor.dtype).eps)
+    left, values, right = np.linalg.svd(found.factor)
+    null = right[count.rank :]
+    false, inside = {}, [np.zeros((0, null.shape[1]), null.dtype)]
+    for i, (s, rows) in enumerate(zip(exact, _tangents(exact, found.params, key), strict=True)):
+        change = np.linalg.norm(rows @ found.factor.T, axis=1) / values[0]
+        true = change <= 10 * tolerance
+        inside.append(rows[true])
+        if not true.all():
+            false[name_of(s, i)] = float(change.max())
+    spanned = _span(np.concatenate(inside) @ null.T, tolerance)
+    rest = _complement(spanned, len(null)) @ null
+    del left
+    return Completeness(count, len(spanned), _shares(rest, found.params), false, skipped)
+
+
+def name_of(symmetry: Any, position: int) -> str:
+    """The name of a symmetry, or of an action by its group and position."""
+    if hasattr(symmetry, "name"):
+        return symmetry.name
+    return f"action {position} ({type(symmetry.group).__name__})"
+
+
+def action_of(symmetry: Any) -> Any:
+    """The action of a symmetry; an action is its own."""
+    return getattr(symmetry, "action", symmetry)
+
+
+def _tangents(symmetries, params, key):
+    """For each action more random tangents of unit length than its group has dimensions."""
+    dtype = np.result_type(*(x.dtype for x in jax.tree.leaves(params) if is_floating(x)))
+    actions = [action_of(s) for s in symmetries]
+
+    @jax.jit
+    def draw(params, key):
+        found = []
+        for i, action in enumerate(actions):
+            number = action.group.dimension + 4 if action.group.dimension else 0
+
+            def one(key, action=action):
+                m = action.group.random_algebra(key, dtype=dtype)
+                return flatten(action.generator(m, params), dtype)[0]
+
+            keys = jax.random.split(jax.random.fold_in(key, i), number)
+            found.append(jax.vmap(one)(keys) if number else None)
+        return found
+
+    size = sum(x.size for x in jax.tree.leaves(params) if is_floating(x))
+    rows = [np.zeros((0, size), dtype) if r is None else np.asarray(r) for r in draw(params, key)]
+    lengths = [np.linalg.norm(r, axis=1, keepdims=True) for r in rows]
+    return [r / np.where(n > 0, n, 1) for r, n in zip(rows, lengths, strict=True)]
+
+
+def _span(rows, tolerance):
+    """An orthonormal basis of the rows."""
+    if not rows.size:
+        return rows[:0]
+    _, values, right = np.linalg.svd(rows, full_matrices=False)
+    return right[values > tolerance * max(values[0], 1e-300)]
+
+
+def _complement(basis, size):
+    """An orthonormal basis of what is orthogonal to an orthonormal basis."""
+    if not len(basis):
+        return np.eye(size, dtype=basis.dtype)
+    return np.linalg.svd(basis, full_matrices=True)[2][len(basis) :]
+
+
+def _shares(rows, params):
+    """The share of each leaf in the squared length of some vectors, largest first."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    leaves = [(path_name(path), x.size) for path, x in leaves if is_floating(x)]
+    ends = np.cumsum([size for _, size in leaves])[:-1]
+    energy = [float((part**2).sum()) for part in np.split(rows, ends, axis=1)]
+    shares = {name: e / len(rows) for (name, _), e in zip(leaves, energy, strict=True) if e > 1e-6}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))

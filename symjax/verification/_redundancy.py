@@ -1,0 +1,210 @@
+"""How many directions of the parameters no output sees: the count that owes nothing to symmetry."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from .._checks import is_floating, require
+from ..linalg._precision import computing_dtype
+from ._generic import generic_params, random_inputs
+
+MOST_PARAMETERS = 6000  # beyond it the singular values take minutes
+ENTRIES_AT_ONCE = 2**24  # of the Jacobian
+
+
+class Redundancy(int):
+    """#params - rank, a number that says what it rests on (host-only).
+
+    ``parameters``, ``rank``, ``inputs`` and ``rows`` (inputs times outputs) are the sizes; ``gap``
+    is the ratio of the last singular value that counts to the first that does not;
+    ``derivatives_agree`` says whether the Jacobian agrees with differences of the outputs, which
+    `jax.lax.stop_gradient` and rounding break. ``certain`` is a gap of at least 1000 in float64
+    with derivatives that agree.
+    """
+
+    parameters: int
+    rank: int
+    inputs: int
+    rows: int
+    gap: float
+    dtype: str
+    derivatives_agree: bool
+
+    @property
+    def certain(self) -> bool:
+        """Whether the rank can be trusted."""
+        return self.dtype == "float64" and self.gap >= 1000 and self.derivatives_agree
+
+    def __str__(self) -> str:
+        doubts = [
+            *([] if self.dtype == "float64" else [f"{self.dtype} ranks are rough: enable float64"]),
+            *([] if self.gap >= 1000 else ["no clear gap at the cut"]),
+            *([] if self.derivatives_agree else ["the Jacobian is not the outputs' derivative"]),
+        ]
+        return (
+            f"redundancy {int(self)} = {self.parameters} parameters - rank {self.rank} "
+            f"({self.rows} outputs of {self.inputs} inputs, gap {self.gap:.0e}, "
+            + ("certain)" if self.certain else f"uncertain: {'; '.join(doubts)})")
+        )
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """A square factor R of the Jacobian J at generic parameters: |R v| = |J v| for every v."""
+
+    factor: np.ndarray
+    params: PyTree
+    inputs: int
+    rows: int
+    derivatives_agree: bool
+
+
+def redundancy(
+    apply: Callable[..., PyTree], params: PyTree, *inputs: Any, key: Key[Array, ""] | None = None
+) -> Redundancy:
+    """#params - rank of the Jacobian of the outputs over many random inputs (host-only).
+
+    Taken at generic parameters near ``params`` and at more outputs times inputs than there are
+    parameters. For an analytic model this is the dimension of the set of parameters with the same
+    function; for ReLU networks of three layers and more it may vary from place to place. Any key
+    gives the same number, up to bad luck, so there is a default. The cut is at the square root of
+    eps of the largest singular value. What it rests on is in the fields of the result.
+
+    Raises ValueError for more than 6000 parameters, or outputs that are not floating-point.
+
+    Example:
+        >>> weights = (jnp.ones((2, 3)), jnp.ones((3, 2)))
+        >>> count = redundancy(lambda w, x: w[1] @ (w[0] @ x), weights, jnp.ones(3))
+        >>> int(count), count.rank  # the change of basis of two hidden units
+        (4, 8)
+    """
+    return summary(jacobian(apply, params, inputs, key))
+
+
+def summary(found: Jacobian) -> Redundancy:
+    """The redundancy that a Jacobian shows."""
+    values = np.linalg.svd(found.factor, compute_uv=False)
+    eps = np.finfo(values.dtype).eps
+    rank = int(np.sum(values > math.sqrt(eps) * values[0])) if values[0] > 0 else 0
+    result = Redundancy(len(values) - rank)
+    result.parameters, result.rank = len(values), rank
+    result.inputs, result.rows = found.inputs, found.rows
+    result.gap = _gap(values, rank, eps)
+    result.dtype, result.derivatives_agree = values.dtype.name, found.derivatives_agree
+    return result
+
+
+def _gap(values, rank, eps):
+    if rank == 0:
+        return math.inf
+    following = values[rank] if rank < len(values) else 0.0
+    return float(values[rank - 1] / max(following, eps * values[0]))
+
+
+def jacobian(apply, params, inputs, key=None) -> Jacobian:
+    """The Jacobian at generic parameters over random inputs, reduced to a square factor."""
+    key = jax.random.key(0) if key is None else key
+    keys = jax.random.split(key, 3)
+    floating = [x for x in jax.tree.leaves(params) if is_floating(x)]
+    size = sum(x.size for x in floating)
+    require(size > 0, "`params` holds no floating-point array.")
+    require(
+        size <= MOST_PARAMETERS,
+        f"`params` holds {size} numbers; the rank of the Jacobian is for at most "
+        f"{MOST_PARAMETERS}: take the same architecture with smaller widths.",
+    )
+    dtype = computing_dtype(*(x.dtype for x in floating))
+    params = jax.jit(generic_params)(params, keys[0])
+    vector, restore = flatten(params, dtype)
+    outputs = lambda w, x: _floating_vector(apply(restore(w), *x), dtype)
+    width = jax.eval_shape(outputs, vector, inputs).size
+    require(width > 0, "`apply` gives no floating-point output.")
+    number = 64 + math.ceil(3 * size / width)
+    batch = jax.jit(random_inputs, static_argnums=1)(inputs, number, keys[1])
+    factor = _factor(outputs, vector, batch, number, width)
+    agree = _derivatives_agree(outputs, vector, batch, keys[2])
+    return Jacobian(factor, params, number, number * width, agree)
+
+
+def flatten(params: PyTree, dtype: Any) -> tuple[Array, Callable[[Array], PyTree]]:
+    """The floating leaves as one vector of one dtype, and the way back."""
+    leaves, structure = jax.tree.flatten(params)
+    moved = [x for x in leaves if is_floating(x)]
+    cuts = np.cumsum([0, *(x.size for x in moved)]).tolist()
+
+    def restore(vector):
+        pieces = iter(zip(cuts, cuts[1:], strict=False))
+        parts = [
+            vector[slice(*next(pieces))].reshape(x.shape).astype(x.dtype) if is_floating(x) else x
+            for x in leaves
+        ]
+        return jax.tree.unflatten(structure, parts)
+
+    return jnp.concatenate([x.reshape(-1).astype(dtype) for x in moved]), restore
+
+
+def _floating_vector(outputs, dtype):
+    parts = [x.reshape(-1).astype(dtype) for x in jax.tree.leaves(outputs) if is_floating(x)]
+    return jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
+
+
+def _factor(outputs, vector, batch, number, width):
+    """R of a QR factorisation of the Jacobian, a chunk of inputs at a time."""
+    size = vector.size
+    chunk = min(number, max(1, ENTRIES_AT_ONCE // (width * size)))
+    batch = jax.tree.map(np.asarray, batch)
+    factor = np.zeros((0, size), vector.dtype)
+    rows = _rows(outputs, vector, jax.tree.map(lambda x: x[0], batch), width)
+    for start in range(0, number, chunk):
+        # the last chunk reaches back, so that one shape is compiled; rows twice change no rank
+        start = min(start, number - chunk)
+        found = rows(vector, jax.tree.map(lambda x, at=start: x[at : at + chunk], batch))
+        stacked = np.concatenate([factor, np.asarray(found).reshape(-1, size)])
+        require(bool(np.isfinite(stacked).all()), "`apply` has a derivative that is not finite.")
+        factor = np.linalg.qr(stacked, mode="r") if len(stacked) > size else stacked
+    return factor
+
+
+def _rows(outputs, vector, one, width):
+    """The Jacobians of a batch, by the mode that is cheaper and that the model allows."""
+
+    def batched(mode):
+        return jax.jit(jax.vmap(mode(outputs), in_axes=(None, 0)))
+
+    if vector.size <= width:
+        return batched(jax.jacfwd)
+    try:
+        jax.eval_shape(jax.jacrev(outputs), vector, one)
+    except ValueError:  # a while loop has no reverse mode
+        return batched(jax.jacfwd)
+    return batched(jax.jacrev)
+
+
+def _derivatives_agree(outputs, vector, batch, key):
+    """Whether central differences along one direction are what the derivative says.
+
+    The median over the inputs, as a kink may lie between the two ends for a few of them.
+    """
+    direction = jax.random.normal(key, vector.shape, vector.dtype)
+    step = float(np.finfo(vector.dtype).eps) ** (1 / 3)
+
+    @jax.jit
+    def both(vector, batch):
+        def one(x):
+            slope = jax.jvp(lambda w: outputs(w, x), (vector,), (direction,))[1]
+            ends = [outputs(vector + sign * step * direction, x) for sign in (1, -1)]
+            error = (ends[0] - ends[1]) / (2 * step) - slope
+            return jnp.linalg.norm(error), jnp.linalg.norm(slope)
+
+        return jax.vmap(one)(batch)
+
+    error, slope = map(np.asarray, both(vector, jax.tree.map(lambda x: x[:16], batch)))
+    return bool(np.median(error) <= 0.01 * np.median(slope) + 100 * step)

@@ -1,0 +1,244 @@
+"""Does an action leave a model's outputs unchanged, and is it an action?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from .._checks import is_floating
+from ._completeness import action_of, name_of
+from ._generic import concrete_inputs, generic_params
+
+DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What random elements of a group did to a model (host-only).
+
+    ``output_change`` is the largest change of an output, and ``composition``, ``inverse`` and
+    ``identity`` the largest residuals of (gh).w = g.(h.w), g^-1.(g.w) = w and e.w = w, all in
+    units of the dtype's eps at the scale of the output or leaf. The residuals are None where the
+    map is not a group action. ``tolerance`` is in the same units. The rest are hypotheses:
+    ``same_tree`` (structure, shapes and dtypes kept), ``in_group`` (the elements drawn are
+    elements: invertible, positive, ...), ``finite``, ``moved`` (some parameter did move).
+    """
+
+    name: str
+    output_change: float
+    composition: float | None
+    inverse: float | None
+    identity: float | None
+    same_tree: bool
+    in_group: bool
+    finite: bool
+    moved: bool
+    tolerance: float
+
+    @property
+    def hypotheses(self) -> dict[str, bool]:
+        """All that must be true, by name."""
+        residuals = [r for r in (self.composition, self.inverse, self.identity) if r is not None]
+        return {
+            "same_tree": self.same_tree,
+            "in_group": self.in_group,
+            "finite": self.finite,
+            "moved": self.moved,
+            "group_action": all(r <= self.tolerance for r in residuals),
+            "outputs_unchanged": self.output_change <= self.tolerance,
+        }
+
+    @property
+    def holds(self) -> bool:
+        """Whether every hypothesis is true."""
+        return all(self.hypotheses.values())
+
+    def __str__(self) -> str:
+        failed = [name for name, true in self.hypotheses.items() if not true]
+        verdict = "holds" if not failed else f"FAILS ({', '.join(failed)})"
+        if self.composition is None:
+            axioms = "axioms skipped: not a group action"
+        else:
+            parts = ("composition", "inverse", "identity")
+            axioms = ", ".join(f"{p} {getattr(self, p):.3g}" for p in parts)
+        return (
+            f"{self.name}: {verdict}; in eps: outputs {self.output_change:.3g}, {axioms} "
+            f"(tolerance {self.tolerance:g})"
+        )
+
+    __repr__ = __str__
+
+
+def verify(
+    action: Any,
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    *inputs: Any,
+    key: Key[Array, ""],
+    randomise: bool = True,
+    scale: float = 0.5,
+    tolerance: float = 200.0,
+) -> Verification:
+    """Move parameters by random elements and compare the outputs (host-only).
+
+    ``action`` is an action or a `Symmetry`. By default every draw starts from generic parameters
+    near ``params``: biases of zero and gains of one hide failures; with ``randomise`` False they
+    are used as they are. ``scale`` is the size of the group elements' generators. Abstract
+    parameters and inputs are drawn.
+
+    Example:
+        >>> weights = (jnp.ones((3, 2)), jnp.ones((2, 3)))
+        >>> apply = lambda w, x: w[1] @ jax.nn.relu(w[0] @ x)
+        >>> relu = verify(neuron_rescaling_action(3), apply, weights, jnp.ones(2),
+        ...               key=jax.random.key(0))
+        >>> relu.holds
+        True
+        >>> apply = lambda w, x: w[1] @ jax.nn.gelu(w[0] @ x)
+        >>> gelu = verify(neuron_rescaling_action(3), apply, weights, jnp.ones(2),
+        ...               key=jax.random.key(0))
+        >>> [name for name, true in gelu.hypotheses.items() if not true]
+        ['outputs_unchanged']
+    """
+    options = {"randomise": randomise, "scale": scale, "tolerance": tolerance}
+    return verify_all([action], apply, params, *inputs, key=key, **options)[0]
+
+
+def verify_all(
+    actions: Sequence[Any],
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    *inputs: Any,
+    key: Key[Array, ""],
+    randomise: bool = True,
+    scale: float = 0.5,
+    tolerance: float = 200.0,
+) -> tuple[Verification, ...]:
+    """`verify` for several actions, or all that `find_symmetries` returned, in one compilation.
+
+    Example:
+        >>> weights = (jnp.ones((3, 2)), jnp.ones((2, 3)))
+        >>> actions = [deep_linear_action((2, 3, 2)), neuron_rescaling_action(3)]
+        >>> apply = lambda w, x: w[1] @ (w[0] @ x)
+        >>> found = verify_all(actions, apply, weights, jnp.ones(2), key=jax.random.key(0))
+        >>> [one.holds for one in found]
+        [True, True]
+    """
+    names = [name_of(a, i) for i, a in enumerate(actions)]
+    actions = [action_of(a) for a in actions]
+    fitting = [a for a in actions if _keeps_tree(a, params)]
+    first, second = jax.random.split(key)
+    inputs = concrete_inputs(inputs, first)
+    rows = {}
+    if fitting:
+
+        @jax.jit
+        def measure(params, inputs, keys):
+            one = lambda k: _one_draw(fitting, apply, params, inputs, k, randomise, scale)
+            found = jax.lax.map(one, keys)
+            return jax.tree.map(lambda x: x.any(0) if x.dtype == bool else x.max(0), found)
+
+        abstract = lambda x: isinstance(x, jax.ShapeDtypeStruct)
+        if any(map(abstract, jax.tree.leaves(params))):
+            params = generic_params(params, first)
+        found = measure(params, inputs, jax.random.split(second, DRAWS))
+        rows = {id(a): row for a, row in zip(fitting, jax.device_get(found), strict=True)}
+    return tuple(
+        _verification(name, rows.get(id(a)), tolerance)
+        for name, a in zip(names, actions, strict=True)
+    )
+
+
+def _keeps_tree(action, params):
+    def moved(params):
+        return action(action.group.random(jax.random.key(0), dtype=_dtype(params)), params)
+
+    shape = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+    after = jax.eval_shape(moved, params)
+    same_structure = jax.tree.structure(after) == jax.tree.structure(params)
+    return same_structure and jax.tree.leaves(shape(after)) == jax.tree.leaves(shape(params))
+
+
+def _dtype(params):
+    dtypes = [x.dtype for x in jax.tree.leaves(params) if is_floating(x)]
+    return max(dtypes, key=lambda d: jnp.finfo(d).bits)
+
+
+def _one_draw(actions, apply, params, inputs, key, randomise, scale):
+    """One row of numbers for each action, at one point; the model is compiled once for all."""
+    key, own = jax.random.split(key)
+    params = generic_params(params, own) if randomise else params
+    dtype = _dtype(params)
+    moved, rows = [], []
+    for i, action in enumerate(actions):
+        g, h = (
+            action.group.random(k, scale=scale, dtype=dtype)
+            for k in jax.random.split(jax.random.fold_in(key, i))
+        )
+        moved.append(action(g, params))
+        rows.append(_axioms(action, g, h, params, moved[-1]))
+    before = apply(params, *inputs)
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *moved)
+    after = jax.lax.map(lambda p: apply(p, *inputs), stacked)
+    for i, row in enumerate(rows):
+        mine = jax.tree.map(lambda x, i=i: x[i], after)
+        row["output_change"] = _difference(mine, before)
+        row["not_finite"] = ~(_finite(mine) & _finite(moved[i]))
+    return rows
+
+
+def _axioms(action, g, h, params, moved):
+    group = action.group
+    row = {
+        "outside": ~jnp.all(group.contains(g)),
+        "moved": _difference(moved, params) > 1,
+    }
+    if action.is_group_action:
+        row["composition"] = _difference(
+            action(group.compose(h, g), params), action(h, moved)
+        )
+        row["inverse"] = _difference(action(group.inverse(g), moved), params)
+        row["identity"] = _difference(action(group.identity(dtype=_dtype(params)), params), params)
+    return row
+
+
+def _difference(a, b):
+    """The largest difference of two trees, leaf by leaf in units of eps at the leaf's scale.
+
+    Whole numbers must be equal: a difference of theirs is infinite. NaN stays NaN.
+    """
+    parts = [jnp.zeros(())]
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if not is_floating(y):
+            same = jnp.array_equal(x, y) if hasattr(y, "dtype") else True
+            parts.append(jnp.where(same, 0.0, jnp.inf))
+        elif y.size:
+            scale = jnp.maximum(jnp.max(jnp.abs(y)), jnp.finfo(y.dtype).tiny)
+            unit = jnp.finfo(y.dtype).eps * scale
+            parts.append((jnp.max(jnp.abs(x - y)) / unit).astype(parts[0].dtype))
+    return jnp.max(jnp.stack(parts))
+
+
+def _finite(tree):
+    flags = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if is_floating(x)]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)
+
+
+def _verification(name, row, tolerance):
+    if row is None:
+        return Verification(
+            name, float("nan"), None, None, None, False, False, False, False, tolerance
+        )
+    axioms = ("composition", "inverse", "identity")
+    return Verification(
+        name,
+        float(row["output_change"]),
+        *(float(row[a]) if a in row else None for a in axioms),
+        same_tree=True,
+        in_group=not row["outside"],
+        finite=not row["not_finite"],
+        moved=bool(row["moved"]),
+        tolerance=tolerance,
+    )
