@@ -55,5 +55,11 @@ from .groups import (
     SignFlip as SignFlip,
     Translation as Translation,
 )
+from .verification import (
+    completeness as completeness,
+    redundancy as redundancy,
+    verify as verify,
+    verify_all as verify_all,
+)
 
 __version__ = "0.1.0"

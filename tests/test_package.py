@@ -26,6 +26,7 @@ STAGES = [
     {"groups"},
     {"actions"},
     {"discovery"},
+    {"verification"},
     {"curves"},
     {"geometry"},
     {"bounds"},

@@ -1,5 +1,6 @@
 """How many directions of the parameters no output sees: the count that owes nothing to symmetry."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from jaxtyping import Array, Key, PyTree
 
 from .._checks import is_floating, require
 from ..linalg._precision import computing_dtype
-from ._generic import generic_params, random_inputs
+from ._generic import generator, generic_params, random_inputs
 
 MOST_PARAMETERS = 6000  # beyond it the singular values take minutes
 ENTRIES_AT_ONCE = 2**24  # of the Jacobian
@@ -111,8 +112,7 @@ def _gap(values, rank, eps):
 
 def jacobian(apply, params, inputs, key=None) -> Jacobian:
     """The Jacobian at generic parameters over random inputs, reduced to a square factor."""
-    key = jax.random.key(0) if key is None else key
-    keys = jax.random.split(key, 3)
+    rng = generator(jax.random.key(0) if key is None else key)
     floating = [x for x in jax.tree.leaves(params) if is_floating(x)]
     size = sum(x.size for x in floating)
     require(size > 0, "`params` holds no floating-point array.")
@@ -122,33 +122,34 @@ def jacobian(apply, params, inputs, key=None) -> Jacobian:
         f"{MOST_PARAMETERS}: take the same architecture with smaller widths.",
     )
     dtype = computing_dtype(*(x.dtype for x in floating))
-    params = jax.jit(generic_params)(params, keys[0])
+    params = generic_params(params, rng)
     vector, restore = flatten(params, dtype)
     outputs = lambda w, x: _floating_vector(apply(restore(w), *x), dtype)
     width = jax.eval_shape(outputs, vector, inputs).size
     require(width > 0, "`apply` gives no floating-point output.")
     number = 64 + math.ceil(3 * size / width)
-    batch = jax.jit(random_inputs, static_argnums=1)(inputs, number, keys[1])
+    batch = random_inputs(inputs, number, rng)
     factor = _factor(outputs, vector, batch, number, width)
-    agree = _derivatives_agree(outputs, vector, batch, keys[2])
+    agree = _derivatives_agree(outputs, vector, batch, rng)
     return Jacobian(factor, params, number, number * width, agree)
 
 
-def flatten(params: PyTree, dtype: Any) -> tuple[Array, Callable[[Array], PyTree]]:
+def flatten(params: PyTree, dtype: Any) -> tuple[Any, Callable[[Array], PyTree]]:
     """The floating leaves as one vector of one dtype, and the way back."""
     leaves, structure = jax.tree.flatten(params)
     moved = [x for x in leaves if is_floating(x)]
     cuts = np.cumsum([0, *(x.size for x in moved)]).tolist()
 
     def restore(vector):
-        pieces = iter(zip(cuts, cuts[1:], strict=False))
+        pieces = itertools.pairwise(cuts)
         parts = [
             vector[slice(*next(pieces))].reshape(x.shape).astype(x.dtype) if is_floating(x) else x
             for x in leaves
         ]
         return jax.tree.unflatten(structure, parts)
 
-    return jnp.concatenate([x.reshape(-1).astype(dtype) for x in moved]), restore
+    numpy = np if all(isinstance(x, np.ndarray) for x in moved) else jnp
+    return numpy.concatenate([x.reshape(-1).astype(dtype) for x in moved]), restore
 
 
 def _floating_vector(outputs, dtype):
@@ -160,7 +161,6 @@ def _factor(outputs, vector, batch, number, width):
     """R of a QR factorisation of the Jacobian, a chunk of inputs at a time."""
     size = vector.size
     chunk = min(number, max(1, ENTRIES_AT_ONCE // (width * size)))
-    batch = jax.tree.map(np.asarray, batch)
     factor = np.zeros((0, size), vector.dtype)
     rows = _rows(outputs, vector, jax.tree.map(lambda x: x[0], batch), width)
     for start in range(0, number, chunk):
@@ -169,7 +169,7 @@ def _factor(outputs, vector, batch, number, width):
         found = rows(vector, jax.tree.map(lambda x, at=start: x[at : at + chunk], batch))
         stacked = np.concatenate([factor, np.asarray(found).reshape(-1, size)])
         require(bool(np.isfinite(stacked).all()), "`apply` has a derivative that is not finite.")
-        factor = np.linalg.qr(stacked, mode="r") if len(stacked) > size else stacked
+        factor = np.asarray(np.linalg.qr(stacked, "r")) if len(stacked) > size else stacked
     return factor
 
 
@@ -188,12 +188,12 @@ def _rows(outputs, vector, one, width):
     return batched(jax.jacrev)
 
 
-def _derivatives_agree(outputs, vector, batch, key):
+def _derivatives_agree(outputs, vector, batch, rng):
     """Whether central differences along one direction are what the derivative says.
 
     The median over the inputs, as a kink may lie between the two ends for a few of them.
     """
-    direction = jax.random.normal(key, vector.shape, vector.dtype)
+    direction = rng.standard_normal(vector.shape).astype(vector.dtype)
     step = float(np.finfo(vector.dtype).eps) ** (1 / 3)
 
     @jax.jit

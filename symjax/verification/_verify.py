@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from .._checks import is_floating
+from ..groups import GeneralLinear
 from ._completeness import action_of, name_of
-from ._generic import concrete_inputs, generic_params
+from ._generic import concrete_inputs, generator, generic_params
 
 DRAWS = 4
 
@@ -129,21 +131,19 @@ def verify_all(
     names = [name_of(a, i) for i, a in enumerate(actions)]
     actions = [action_of(a) for a in actions]
     fitting = [a for a in actions if _keeps_tree(a, params)]
-    first, second = jax.random.split(key)
-    inputs = concrete_inputs(inputs, first)
+    rng = generator(key)
+    inputs = concrete_inputs(inputs, rng)
     rows = {}
     if fitting:
 
         @jax.jit
         def measure(params, inputs, keys):
-            one = lambda k: _one_draw(fitting, apply, params, inputs, k, randomise, scale)
-            found = jax.lax.map(one, keys)
+            one = lambda each: _one_draw(fitting, apply, each[1], inputs, each[0], scale)
+            found = jax.lax.map(one, (keys, params))
             return jax.tree.map(lambda x: x.any(0) if x.dtype == bool else x.max(0), found)
 
-        abstract = lambda x: isinstance(x, jax.ShapeDtypeStruct)
-        if any(map(abstract, jax.tree.leaves(params))):
-            params = generic_params(params, first)
-        found = measure(params, inputs, jax.random.split(second, DRAWS))
+        points = _points(params, rng, randomise)
+        found = measure(points, inputs, jax.random.split(key, DRAWS))
         rows = {id(a): row for a, row in zip(fitting, jax.device_get(found), strict=True)}
     return tuple(
         _verification(name, rows.get(id(a)), tolerance)
@@ -153,7 +153,8 @@ def verify_all(
 
 def _keeps_tree(action, params):
     def moved(params):
-        return action(action.group.random(jax.random.key(0), dtype=_dtype(params)), params)
+        group = _group(action, params)
+        return action(group.random(jax.random.key(0), dtype=_dtype(params)), params)
 
     shape = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
     after = jax.eval_shape(moved, params)
@@ -161,22 +162,35 @@ def _keeps_tree(action, params):
     return same_structure and jax.tree.leaves(shape(after)) == jax.tree.leaves(shape(params))
 
 
+def _group(action, params):
+    """The group of an action; the one of eq. (6) takes its size from V, the first leaf."""
+    if getattr(action.group, "n", 0) is None:
+        return GeneralLinear(jax.tree.leaves(params)[0].shape[0])
+    return action.group
+
+
 def _dtype(params):
     dtypes = [x.dtype for x in jax.tree.leaves(params) if is_floating(x)]
     return max(dtypes, key=lambda d: jnp.finfo(d).bits)
 
 
-def _one_draw(actions, apply, params, inputs, key, randomise, scale):
+def _points(params, rng, randomise):
+    """The parameters that the draws start from, stacked."""
+    abstract = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))
+    points = [
+        generic_params(params, rng) if randomise or abstract else params for _ in range(DRAWS)
+    ]
+    return jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs]), *points)
+
+
+def _one_draw(actions, apply, params, inputs, key, scale):
     """One row of numbers for each action, at one point; the model is compiled once for all."""
-    key, own = jax.random.split(key)
-    params = generic_params(params, own) if randomise else params
     dtype = _dtype(params)
     moved, rows = [], []
     for i, action in enumerate(actions):
-        g, h = (
-            action.group.random(k, scale=scale, dtype=dtype)
-            for k in jax.random.split(jax.random.fold_in(key, i))
-        )
+        draw = lambda k, a=action: _group(a, params).random(k, scale=scale, dtype=dtype)
+        pair = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, i)))
+        g, h = (jax.tree.map(lambda x, j=j: x[j], pair) for j in range(2))
         moved.append(action(g, params))
         rows.append(_axioms(action, g, h, params, moved[-1]))
     before = apply(params, *inputs)
@@ -190,15 +204,13 @@ def _one_draw(actions, apply, params, inputs, key, randomise, scale):
 
 
 def _axioms(action, g, h, params, moved):
-    group = action.group
+    group = _group(action, params)
     row = {
         "outside": ~jnp.all(group.contains(g)),
         "moved": _difference(moved, params) > 1,
     }
     if action.is_group_action:
-        row["composition"] = _difference(
-            action(group.compose(h, g), params), action(h, moved)
-        )
+        row["composition"] = _difference(action(group.compose(h, g), params), action(h, moved))
         row["inverse"] = _difference(action(group.inverse(g), moved), params)
         row["identity"] = _difference(action(group.identity(dtype=_dtype(params)), params), params)
     return row
@@ -215,8 +227,8 @@ def _difference(a, b):
             same = jnp.array_equal(x, y) if hasattr(y, "dtype") else True
             parts.append(jnp.where(same, 0.0, jnp.inf))
         elif y.size:
-            scale = jnp.maximum(jnp.max(jnp.abs(y)), jnp.finfo(y.dtype).tiny)
-            unit = jnp.finfo(y.dtype).eps * scale
+            scale = jnp.max(jnp.abs(y))
+            unit = jnp.finfo(y.dtype).eps * jnp.where(scale > 0, scale, 1)
             parts.append((jnp.max(jnp.abs(x - y)) / unit).astype(parts[0].dtype))
     return jnp.max(jnp.stack(parts))
 
