@@ -6,6 +6,7 @@ other parameters. Flax is imported when it is asked for.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,8 @@ from jaxtyping import PyTree
 from ._checks import require
 
 
-class Apply(eqx.Module):
+@dataclass(frozen=True, eq=False)  # hashed by identity, as a function is: jax.jit(apply) works
+class Apply:
     """A model without its parameters: ``apply(params, *inputs)`` runs it with some.
 
     ``restore(params)`` gives the framework's own object back. ``call`` is how the restored model is
@@ -23,8 +25,8 @@ class Apply(eqx.Module):
     """
 
     rest: PyTree
-    merge: Callable[..., Any] = eqx.field(static=True)
-    call: Callable[..., Any] | None = eqx.field(static=True)
+    merge: Callable[..., Any]
+    call: Callable[..., Any] | None
 
     def restore(self, params: PyTree) -> Any:
         """The framework's model with these parameters."""
