@@ -11,6 +11,10 @@ Progress: TypeAlias = Callable[[float, str], None]
 """Called as ``progress(fraction, message)`` with the fraction of the study's work that is done."""
 
 
+class StudyError(Exception):
+    """Something the user can mend: a name, an option, a directory, a missing package."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Statement:
     """One row of the last table: a statement of the paper and what the study found.
