@@ -1,4 +1,4 @@
-"""The command line: ``python -m symjax list | run STUDY | reproduce``."""
+"""The command line: ``python -m symjax list | run STUDY | reproduce | draw``."""
 
 import contextlib
 import dataclasses
@@ -9,19 +9,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 
 from .studies import STUDIES
 from .studies._reproduce import reproduce, watcher
-from .studies._runner import StudyError, load, run_study
+from .studies._runner import How, StudyError, draw, follow, load, run_study
 
 USAGE = """usage: python -m symjax list
-       python -m symjax run STUDY [--OPTION VALUE ...] --out DIR [--overwrite]
-       python -m symjax reproduce --out DIR [--seed SEED] [--overwrite]
+       python -m symjax run STUDY [--OPTION VALUE ...] --out DIR [--resume | --overwrite]
+       python -m symjax reproduce --out DIR [--seed SEED] [--resume | --overwrite]
+       python -m symjax draw DIR [--to FILE]
 
 list       name the studies
 run        run one study; `python -m symjax run STUDY --help` names its options
-reproduce  run all of the paper's studies and end with one table of its statements"""
+reproduce  run all of the paper's studies and end with one table of its statements
+draw       draw the figure of a finished study again, from what is stored"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where it runs, and what is kept between runs."""
+
+    cache: Path | None = None
+    """Directory for compiled programs; the next run of the same study then compiles nothing."""
+    cpu_devices: int | None = None
+    """Use this many cores, as one device each; jax itself takes the CPU as one device."""
+    distributed: bool = False
+    """Join the processes that `jax.distributed` finds (Slurm, TPU pods, or JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID): the same command in each of them."""
+
+    def __post_init__(self):
+        if self.cpu_devices is not None and self.cpu_devices < 1:
+            raise ValueError(f"`cpu_devices` must be at least 1, got {self.cpu_devices}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +50,6 @@ class Target:
 
     out: Path
     """Directory for the result; made where it does not exist."""
-    overwrite: bool = False
-    """Replace a result of another study, or write among other files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +60,16 @@ class Reproduce(Target):
     """Seed of all randomness."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Draw the figure of a finished study again, from what is stored."""
+
+    folder: tyro.conf.Positional[Path]
+    """Directory of the result."""
+    to: Path | None = None
+    """The figure's file, .png, .pdf or .svg; figure.png in the directory where none is given."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 a study failed, 2 a wrong call."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -50,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StudyError as error:
         print(f"symjax: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("symjax: interrupted; nothing half-written was left", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        said = str(error) or "interrupted; nothing half-written was left"
+        print(f"symjax: {said}", file=sys.stderr)
         return 130
 
 
@@ -65,10 +94,16 @@ def _dispatch(words: list[str]) -> int:
     if command == "run":
         return _run(rest)
     if command == "reproduce":
-        target = _parse(Reproduce, rest, "python -m symjax reproduce")
-        done = reproduce(target.out, seed=target.seed, overwrite=target.overwrite, watch=watcher())
-        return 0 if done else 1
-    raise StudyError(f"no command {command!r}; expected list, run or reproduce.")
+        target, how, machine = _parse_all(
+            [Reproduce, How, Machine], rest, "python -m symjax reproduce", "Run every study."
+        )
+        _settle(machine)
+        return 0 if reproduce(target.out, seed=target.seed, how=how, watch=watcher()) else 1
+    if command == "draw":
+        asked = _parse(Draw, rest, "python -m symjax draw")
+        print(draw(asked.folder, asked.to))
+        return 0
+    raise StudyError(f"no command {command!r}; expected list, run, reproduce or draw.")
 
 
 def _list(rest: list[str]) -> int:
@@ -88,22 +123,44 @@ def _run(rest: list[str]) -> int:
         raise StudyError(f"run needs a study before {rest[0]}; one of {', '.join(STUDIES)}.")
     name = rest[0]
     module = load(name)
-    config, target = _parse_run(module.Config, rest[1:], f"python -m symjax run {name}")
-    run_study(name, config, target.out, overwrite=target.overwrite, progress=watcher()(name))
+    config, target, how, machine = _parse_all(
+        [module.Config, Target, How, Machine],
+        rest[1:],
+        f"python -m symjax run {name}",
+        "Run one study and write its data, figure and report.",
+    )
+    _settle(machine)
+    if jax.process_index():
+        follow(name, config, how)
+        return 0
+    run_study(name, config, target.out, how, watcher()(name))
     print((target.out / "report.txt").read_text(), end="")
     print(f"\nwritten to {target.out}")
     return 0
 
 
-def _parse_run(config: type, words: list[str], prog: str) -> tuple[Any, Target]:
-    """The study's configuration and the target, from one flat list of options."""
+def _settle(machine: Machine) -> None:
+    """Set jax up; the command line may, the library never does."""
+    if machine.cpu_devices is not None:
+        jax.config.update("jax_num_cpu_devices", machine.cpu_devices)
+    if machine.cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(machine.cache.absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    if machine.distributed:
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise StudyError(f"--distributed: {error}") from error
+
+
+def _parse_all(forms: list[type], words: list[str], prog: str, about: str) -> list[Any]:
+    """An instance of every form, from one flat list of options."""
     flat = tyro.conf.OmitArgPrefixes
-    both = dataclasses.make_dataclass(
-        "Options", [("config", flat[config]), ("target", flat[Target])], frozen=True
-    )
-    both.__doc__ = "Run one study and write its data, figure and report."
-    parsed = _parse(both, words, prog)
-    return parsed.config, parsed.target
+    fields = [(form.__name__.lower(), flat[form]) for form in forms]
+    together = dataclasses.make_dataclass("Options", fields, frozen=True)
+    together.__doc__ = about
+    parsed = _parse(together, words, prog)
+    return [getattr(parsed, name) for name, _ in fields]
 
 
 def _parse(form: type, words: list[str], prog: str) -> Any:

@@ -45,17 +45,21 @@ def test_run_writes_and_prints_the_report(tmp_path, capsys, monkeypatch):
         (["run", "small", "--out", "FILE/below"], "cannot be written"),
         (["reproduce"], "--out"),
         (["reproduce", "--out", "OUT", "--size", "3"], "--size"),
+        (["run", "small", "--out", "OUT", "--chunk", "0"], "`chunk` must be at least 1, got 0."),
+        (["run", "small", "--out", "OUT", "--cpu-devices", "-1"], "`cpu_devices` must be"),
+        (["run", "small", "--out", "OUT", "--until", "sise=1"], "the quantities: number, size"),
+        (["run", "small", "--out", "OUT", "--resume", "--overwrite"], "exclude each other"),
+        (["draw", "OUT"], "holds no finished study"),
         (["list", "figure1"], "takes no arguments"),
         (["plot"], "no command 'plot'"),
     ],
 )
 def test_a_wrong_call_is_told_in_one_line(tmp_path, capsys, monkeypatch, words, said):
-    module = small_study(monkeypatch)
+    small_study(monkeypatch)
     (tmp_path / "file").write_text("")
     places = {"OUT": str(tmp_path / "out"), "FILE": str(tmp_path / "file")}
     places["FILE/below"] = places["FILE"] + "/below"
     assert said in error_line(capsys, *[places.get(word, word) for word in words])
-    assert module.calls == 0
     assert not (tmp_path / "out").exists()
 
 
@@ -66,6 +70,6 @@ def test_help_names_the_options_of_a_study(capsys, monkeypatch):
     assert not stop.value.code
     printed = capsys.readouterr().out
     assert "--size INT" in printed
-    assert "How many numbers." in printed
+    assert "How many networks." in printed
     assert main([]) == 0
     assert "reproduce" in capsys.readouterr().out

@@ -1,11 +1,14 @@
 """The paper's experiments and Monte Carlo at scale: one file per study, one runner.
 
-A study is a module with a frozen dataclass ``Config`` (first field ``seed``) and
-``run(config, progress) -> Result``. Modules are imported when asked for, so that a plain
-``import symjax`` needs neither matplotlib nor scikit-learn.
+A study is a module with a frozen dataclass ``Config`` (first field ``seed``), ``study(config)``,
+which says what is measured on each network as a pure function of a key and an index, and
+``conclude(config, data) -> Result``, which looks at all of them; ``draw(data)`` draws what is
+stored. Modules are imported when asked for, so that a plain ``import symjax`` needs neither
+matplotlib nor scikit-learn.
 """
 
 from ._result import Data as Data, Progress as Progress, Result as Result, Statement as Statement
+from ._sampling import Study as Study
 
 STUDIES: dict[str, str] = {
     "figure1": "The minimum of a three-layer linear net, with and without a skip connection",

@@ -54,7 +54,7 @@ class Stored(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def write_networks(path: Path, pieces: Iterable[tuple[int, int, Data]], networks: int) -> None:
+def write_networks(path: Path, pieces: Iterable[tuple[int, Data]], networks: int) -> None:
     """Write the arrays of all networks; what is held at once is one piece and ``ROWS`` rows."""
     import zarr
 
@@ -117,13 +117,13 @@ def _describe(path: Path, unit: str, sizes: dict[str, int]) -> None:
     path.write_text(json.dumps(about, indent=2))
 
 
-def _joined(pieces: Iterable[tuple[int, int, Data]]) -> Iterator[tuple[int, Data]]:
+def _joined(pieces: Iterable[tuple[int, Data]]) -> Iterator[tuple[int, Data]]:
     """The pieces joined to ``ROWS`` rows each, but for the last."""
     held: list[Data] = []
     begin = end = 0
-    for _, stop, piece in pieces:
+    for start, piece in pieces:
         held.append(piece)
-        end = stop
+        end = start + len(next(iter(piece.values())))
         while end - begin >= ROWS:
             joined = _concatenate(held)
             yield begin, {name: values[:ROWS] for name, values in joined.items()}

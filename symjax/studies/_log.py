@@ -14,7 +14,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ class Log:
         shutil.rmtree(self.folder, ignore_errors=True)
         with _told(self.folder):
             self.folder.mkdir(parents=True)
-            text = json.dumps(self.identity, indent=2) + "\n"
-            _replace(self.folder / "manifest.json", lambda file: file.write(text.encode()))
+            replace_file(self.folder / "manifest.json", json.dumps(self.identity, indent=2) + "\n")
 
     def check(self) -> int:
         """Networks that are committed; StudyError for another run's chunks, gaps and damage."""
@@ -65,16 +64,24 @@ class Log:
             end = stop
         return end
 
-    def pieces(self) -> Iterator[tuple[int, int, Data]]:
-        """The committed networks in order: (start, stop, arrays)."""
-        for start, stop, path in self._files():
-            yield start, stop, self._read(path)
+    def pieces(self) -> Iterator[tuple[int, Data]]:
+        """The committed networks in order: (start, arrays)."""
+        for start, _, path in self._files():
+            yield start, self._read(path)
 
-    def commit(self, start: int, stop: int, data: Data) -> None:
-        """Add networks start..stop; an error leaves what was committed as it was."""
+    def remove(self) -> None:
+        """Remove the log, the last chunk first: what a kill leaves of it is a log again."""
+        for path in sorted(self.folder.glob("*.npz"), reverse=True):
+            path.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def commit(self, start: int, data: Data) -> None:
+        """Add networks from ``start`` on; an error leaves what was committed as it was."""
+        stop = start + len(next(iter(data.values())))
         path = self.folder / f"{start:010d}-{stop:010d}.npz"
         with _told(path):
-            _replace(path, lambda file: np.savez(file, **{MARK: np.array(self.mark)}, **data))
+            arrays: dict[str, Any] = {MARK: np.array(self.mark), **data}
+            _replace(path, lambda file: np.savez(file, **arrays))
 
     def _stored_identity(self) -> dict[str, Any]:
         try:
@@ -92,9 +99,9 @@ class Log:
             found.append((start, stop, path))
         return found
 
-    def _read(self, path: Path) -> Data:
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
         try:
-            with np.load(path) as stored:
+            with open(path, "rb") as file, np.load(file) as stored:
                 data = {name: stored[name] for name in stored.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise StudyError(
@@ -128,7 +135,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file that is there as a whole or not at all."""
+    _replace(path, lambda file: file.write(text.encode()))
+
+
+def _replace(path: Path, write: Callable[[Any], Any]) -> None:
     """Write a file beside its place, flush it to the disk, and rename it."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

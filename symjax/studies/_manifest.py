@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import hashlib
+import importlib
 import importlib.metadata
 import platform
 import subprocess
@@ -11,15 +13,64 @@ from typing import Any
 import jax
 
 from ._result import Result
+from ._sampling import Study
 
-PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "zarr",
+)
+
+
+FORMAT = 1
+"""Of the log and the dataset; a change makes older unfinished runs another run."""
+
+
+def identity(
+    name: str, config: Any, study: Study, until: dict[str, float], chunk: int
+) -> dict[str, Any]:
+    """All that the bits of a study's arrays depend on: two runs agree in it or are two runs.
+
+    The number of devices and processes is not among it.
+    """
+    device = jax.devices()[0]
+    return {
+        "study": name,
+        "format": FORMAT,
+        "configuration": dataclasses.asdict(config),
+        # Where a run stops early is a matter of when it looks.
+        "until": {**until, "chunk": chunk} if until else {},
+        "batch": study.width,
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "processor": _processor() if device.platform == "cpu" else "",
+        },
+        "versions": {
+            "symjax": importlib.import_module(__name__.split(".")[0]).__version__,
+            **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+        },
+        "sources": _digest_of_sources(),
+    }
 
 
 def manifest(
-    name: str, title: str, config: Any, result: Result, seconds: dict[str, float]
+    name: str,
+    title: str,
+    config: Any,
+    result: Result,
+    seconds: dict[str, float],
+    identity: dict[str, Any],
 ) -> dict[str, Any]:
     """The description of a result, as plain values for JSON."""
     device = jax.devices()[0]
+    arrays = {key: (array.shape, array.dtype) for key, array in result.data.items()}
     return {
         "study": name,
         "title": title,
@@ -33,18 +84,39 @@ def manifest(
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
+            "processes": jax.process_count(),
         },
         "arrays": {
             key: {
-                "shape": list(array.shape),
-                "dtype": str(array.dtype),
+                "shape": list(shape),
+                "dtype": str(dtype),
                 "axes_and_unit": result.units.get(key, ""),
             }
-            for key, array in result.data.items()
+            for key, (shape, dtype) in arrays.items()
         },
         "statements": [dataclasses.asdict(statement) for statement in result.statements],
         "notes": result.notes,
+        "identity": identity,
     }
+
+
+def _processor() -> str:
+    """The model of the processor, whose instructions decide the last bits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _digest_of_sources() -> str:
+    """A digest of symjax's own source files: a revision, also where there is no repository."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _versions() -> dict[str, str]:

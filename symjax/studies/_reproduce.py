@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import STUDIES
+from ._log import replace_file
 from ._report import table
-from ._result import Statement
-from ._runner import StudyError, check_target, load, publish, run_study, stage
+from ._result import Statement, StudyError
+from ._runner import How, check_target, load, run_study
 
 MARK = "reproduce"
 
@@ -26,7 +27,7 @@ def reproduce(
     out: Path,
     *,
     seed: int = 0,
-    overwrite: bool = False,
+    how: How | None = None,
     say: Callable[[str], None] = print_at_once,
     watch: Callable[[str], Callable[[float, str], None]] | None = None,
 ) -> bool:
@@ -38,41 +39,37 @@ def reproduce(
     Raises:
         StudyError: for an ``out`` that cannot be used or a missing package, before any work.
     """
-    out = Path(out)
+    out, how = Path(out), how or How()
     # Studies that an interrupted run finished are no obstacle.
-    check_target(out, MARK, overwrite, ignore=STUDIES)
+    check_target(out, MARK, how.overwrite, ignore=STUDIES)
     modules = {name: load(name) for name in STUDIES}
     for name in STUDIES:
-        check_target(out / name, name, overwrite)
+        check_target(out / name, name, how.overwrite)
     rows: list[tuple[str, Statement]] = []
     failed, seconds = [], {}
     begin = time.perf_counter()
-    with stage(out) as work:
-        for name, module in modules.items():
-            start = time.perf_counter()
-            progress = watch(name) if watch else None
-            try:
-                result = run_study(
-                    name,
-                    module.Config(seed=seed),
-                    out / name,
-                    overwrite=overwrite,
-                    progress=progress,
-                )
-            except StudyError:
-                raise
-            except Exception:
-                failed.append(name)
-                say(f"{name}: FAILED\n{traceback.format_exc()}")
-                continue
-            seconds[name] = round(time.perf_counter() - start, 2)
-            rows.extend((name, statement) for statement in result.statements)
-            say(f"{name:<10} {seconds[name]:6.1f} s  {out / name}")
-        text = _summary(rows, failed, time.perf_counter() - begin)
-        (work / "summary.txt").write_text(text + "\n")
-        mark = {"study": MARK, "seed": seed, "seconds": seconds, "failed": failed}
-        (work / "manifest.json").write_text(json.dumps(mark, indent=2) + "\n")
-        publish(work, out)
+    for name, module in modules.items():
+        start = time.perf_counter()
+        try:
+            config, progress = module.Config(seed=seed), watch(name) if watch else None
+            result = run_study(name, config, out / name, how, progress)
+        except StudyError:
+            raise
+        except Exception:
+            failed.append(name)
+            say(f"{name}: FAILED\n{traceback.format_exc()}")
+            continue
+        seconds[name] = round(time.perf_counter() - start, 2)
+        rows.extend((name, statement) for statement in result.statements)
+        say(f"{name:<10} {seconds[name]:6.1f} s  {out / name}")
+    text = _summary(rows, failed, time.perf_counter() - begin)
+    mark = {"study": MARK, "seed": seed, "seconds": seconds, "failed": failed}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(out / "summary.txt", text + "\n")
+        replace_file(out / "manifest.json", json.dumps(mark, indent=2) + "\n")
+    except OSError as error:
+        raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
     say("\n" + text)
     return not failed
 

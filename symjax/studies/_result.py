@@ -1,12 +1,12 @@
 """What a study hands back: arrays, the statements it checked, and how to draw the arrays."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
-Data: TypeAlias = dict[str, np.ndarray]
+Data: TypeAlias = Mapping[str, np.ndarray]
 Progress: TypeAlias = Callable[[float, str], None]
 """Called as ``progress(fraction, message)`` with the fraction of the study's work that is done."""
 
@@ -41,7 +41,7 @@ class Result:
     """The outcome of one study.
 
     Attributes:
-        data: named arrays; everything that ``figure`` draws is among them.
+        data: named arrays beside those of the networks; ``figure`` draws from all of them.
         statements: the statements checked, each with how it went.
         figure: draws the stored data alone, and returns a matplotlib Figure.
         notes: facts a reader of the numbers must know, one sentence each.

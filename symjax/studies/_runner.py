@@ -1,29 +1,60 @@
-"""Run a study and put its result in a directory: all of it, or nothing."""
+"""Run a study and put its result in a directory: in steps that survive a kill, and whole at last.
+
+``out/unfinished`` holds the chunks committed so far; ``out`` itself shows a result when all of it
+is there, manifest.json last.
+"""
 
 import contextlib
+import dataclasses
 import difflib
 import importlib
 import importlib.util
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Collection, Iterator
+import types
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from . import STUDIES
-from ._manifest import manifest
+from ._dataset import Stored, finish, write_networks
+from ._log import Log, replace_file, require_same
+from ._manifest import identity, manifest
 from ._report import report
-from ._result import Progress, Result
+from ._result import Progress, Result, StudyError as StudyError
+from ._sampling import Study, sample
+from ._statistics import Running, parse_until, table
+
+UNFINISHED = "unfinished"
+FAILED = -1
+SECONDS_BETWEEN_TABLES = 10.0
 
 
-class StudyError(Exception):
-    """Something the user can mend: a name, an option, a directory, a missing package."""
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a study is run; nothing here but ``until`` changes a number."""
+
+    overwrite: bool = False
+    """Replace a result of another study or an unfinished run, or write among other files."""
+    resume: bool = False
+    """Go on where a run of the same command ended; begin one where there is none."""
+    chunk: int = 1024
+    """Networks that are computed and committed together, rounded up to whole batches."""
+    until: str = ""
+    """NAME=ERROR[,...]: stop after the chunk that brings a mean's standard error down to this."""
+
+    def __post_init__(self):
+        if self.chunk < 1:
+            raise ValueError(f"`chunk` must be at least 1, got {self.chunk}.")
+        if self.overwrite and self.resume:
+            raise ValueError("`overwrite` and `resume` exclude each other.")
 
 
 def load(name: str) -> ModuleType:
@@ -33,13 +64,29 @@ def load(name: str) -> ModuleType:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise StudyError(f"there is no study {name!r}.{hint} The studies: {', '.join(STUDIES)}.")
     module = importlib.import_module(f"{__package__}.{name}")
-    for package in ("matplotlib", *getattr(module, "REQUIRES", ())):
+    for package in ("matplotlib", "zarr", *getattr(module, "REQUIRES", ())):
         if importlib.util.find_spec(package) is None:
             wanted = {"sklearn": "scikit-learn"}.get(package, package)
             raise StudyError(
                 f"study {name!r} needs {wanted}: pip install 'symjax-symmetry[studies]'"
             )
-    return module
+    return module if hasattr(module, "study") else _whole(module)
+
+
+def _whole(module: ModuleType) -> Any:
+    """A study that still runs as a whole, ``run(config, progress)``, as one of one item."""
+    item = Study(1, (lambda key, index: {"item": index},), 0)
+
+    def conclude(config, data):
+        result = module.run(config, lambda fraction, message: None)
+        return dataclasses.replace(result, units={"item": "(item,) 0", **result.units})
+
+    return types.SimpleNamespace(
+        Config=module.Config,
+        study=lambda _: item,
+        conclude=conclude,
+        draw=getattr(module, "draw", None),
+    )
 
 
 def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] = ()) -> None:
@@ -52,94 +99,232 @@ def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] 
         entries = os.listdir(out)
     except OSError as error:
         raise StudyError(f"--out {out} cannot be read: {error.strerror}.") from error
-    if overwrite or all(entry in ignore or _is_stage(entry) for entry in entries):
+    if overwrite or all(entry in ignore or entry == UNFINISHED for entry in entries):
         return
-    try:
-        earlier = json.loads((out / "manifest.json").read_text())["study"]
-    except (OSError, ValueError, KeyError, TypeError):
-        earlier = None
+    earlier = (_manifest_of(out) or {}).get("study")
     if earlier != name:
         holds = f"a result of {earlier!r}" if earlier else "files that are not a study's result"
         raise StudyError(f"--out {out} holds {holds}; choose another, or add --overwrite.")
 
 
-@contextlib.contextmanager
-def stage(out: Path) -> Iterator[Path]:
-    """A hidden directory on the file system of ``out``, removed at the end whatever happens.
-
-    Making it before any work is what shows that ``out`` can be written.
-    """
-    home = out
-    while not home.exists() and home != home.parent:
-        home = home.parent
-    try:
-        work = Path(tempfile.mkdtemp(prefix=".symjax-", dir=home))
-    except OSError as error:
-        raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def run_study(
-    name: str, config: Any, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+    name: str, config: Any, out: Path, how: How | None = None, progress: Progress | None = None
 ) -> Result:
-    """Run a study, then write data.npz, figure.png, report.txt and manifest.json under ``out``.
+    """Run a study, then write data.zarr, figure.png, report.txt and manifest.json under ``out``.
 
-    Files appear when all of them are ready; after an error or an interrupt ``out`` is as it was.
+    An error or an interrupt leaves ``out/unfinished`` with the networks that are done, for
+    ``how.resume``; where there are none it leaves nothing. With `jax.distributed` initialised,
+    process 0 calls this and every other one `follow`.
 
     Raises:
         StudyError: for a study that does not exist, an ``out`` that cannot be written or that holds
-            something else, or a missing package; before any work is done.
+            something else, another run to resume, or a missing package; before any work is done.
     """
-    module, out = load(name), Path(out)
-    check_target(out, name, overwrite)
-    with stage(out) as work:
+    module, out, how = load(name), Path(out), how or How()
+    progress = progress or (lambda fraction, message: None)
+    study = module.study(config)
+    try:
+        until = parse_until(how.until, study.shapes())
+        log = Log(out / UNFINISHED, identity(name, config, study, until, how.chunk))
+        check_target(out, name, how.overwrite)
+        if how.resume and (earlier := _manifest_of(out)):
+            require_same(out, earlier["identity"], log.identity)
+            log.remove()
+            agree(study.networks)
+            return _conclude(module, config, out)
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+        done = _open(log, how)
+    except StudyError:
+        agree(FAILED)
+        raise
+    try:
         wall, processor = time.perf_counter(), time.process_time()
-        result = module.run(config, progress or (lambda fraction, message: None))
+        networks = _compute(study, log, done, how.chunk, until, progress)
+        result = _write(log, module, config, networks)
         seconds = {
             "wall_seconds": round(time.perf_counter() - wall, 2),
             # All threads together, and the same on a busy machine.
             "processor_seconds": round(time.process_time() - processor, 2),
         }
-        _write(work, name, config, result, seconds)
-        publish(work, out)
-    return result
+        _publish(log, out, name, config, result, seconds)
+    except BaseException:
+        if not log.exists():
+            log.remove()
+            with contextlib.suppress(OSError):
+                for folder in missing:
+                    folder.rmdir()
+        raise
+    progress(1.0, "done")
+    return dataclasses.replace(result, data=Stored(out / "data.zarr"))
 
 
-def publish(work: Path, out: Path) -> None:
-    """Move finished files to ``out``: one rename where it is new, file by file where it is not."""
+def follow(name: str, config: Any, how: How) -> None:
+    """The part of every process but the first: compute along, write nothing.
+
+    Raises:
+        StudyError: where process 0 refused the run, and says why there.
+    """
+    study = load(name).study(config)
+    start = agree(0)
+    if start == FAILED:
+        raise StudyError("process 0 refused the run.")
+    for _ in sample(study, start, how.chunk):
+        if agree(0):
+            break
+
+
+def agree(value: int) -> int:
+    """Process 0's value, on every process."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def draw(out: Path, to: Path | None = None) -> Path:
+    """Draw the figure of a stored result again, from its arrays alone; returns where it is.
+
+    Raises:
+        StudyError: where ``out`` holds no result, or a damaged one, or ``to`` cannot be written.
+    """
+    stored = _manifest_of(Path(out))
+    if stored is None or "study" not in stored:
+        raise StudyError(f"{out} holds no finished study.")
+    figure = load(stored["study"]).draw(Stored(Path(out) / "data.zarr"))
+    to = Path(to or Path(out) / "figure.png")
     try:
-        if not out.exists():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            _open_to_readers(work)
-            os.rename(work, out)
-            return
+        figure.savefig(to, dpi=150, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{to} cannot be written: {error}.") from error
+    return to
+
+
+def _open(log: Log, how: How) -> int:
+    """The networks that are there already: an earlier run's, or none in a new log."""
+    if log.exists() and not how.overwrite:
+        if not how.resume:
+            raise StudyError(
+                f"{log.folder} is of an unfinished run; add --resume to go on with it, or "
+                "--overwrite to begin anew."
+            )
+        return log.check()
+    log.begin()
+    return 0
+
+
+def _compute(
+    study: Study,
+    log: Log,
+    done: int,
+    chunk: int,
+    until: dict[str, float],
+    progress: Progress,
+) -> int:
+    """Commit chunk after chunk; returns how many networks there are at the end."""
+    running, pace = Running(), _Pace(study.networks, next(iter(until), None))
+    for start, piece in log.pieces():
+        running.add(start, piece)
+    try:
+        start = agree(study.networks if running.meets(until) else done)
+        progress(0.0, "compiling")
+        for begin, piece in sample(study, start, chunk):
+            try:
+                log.commit(begin, piece)
+            except StudyError:
+                agree(True)
+                raise
+            running.add(begin, piece)
+            progress(*pace.tell(running))
+            if pace.table_is_due():
+                names = {name: running[name] for name in running.names()}
+                replace_file(log.folder / "progress.txt", table(names) + "\n")
+            if agree(running.meets(until)):
+                break
+    except (KeyboardInterrupt, StudyError) as error:
+        if not running.total:
+            raise
+        raise type(error)(
+            f"{error or 'interrupted'} {running.total} of {study.networks} networks are safe in "
+            f"{log.folder}; the same command with --resume goes on from there."
+        ) from error
+    return running.total
+
+
+class _Pace:
+    """How fast a run is and how long it still takes; the first piece holds the compilation."""
+
+    def __init__(self, networks: int, quantity: str | None):
+        self.networks, self.quantity = networks, quantity
+        self.first: tuple[float, int] | None = None
+        self.last_table = time.monotonic()
+
+    def tell(self, running: Running) -> tuple[float, str]:
+        """The fraction that is done, and in words the rate, the time left and one mean."""
+        now, done = time.monotonic(), running.total
+        words = [f"{done} of {self.networks}"]
+        if self.first is None:
+            self.first = now, done
+        elif now > self.first[0]:
+            rate = (done - self.first[1]) / (now - self.first[0])
+            words.append(f"{rate:.3g}/s, {(self.networks - done) / rate:.0f} s left")
+        name = self.quantity or next(iter(running.names()), None)
+        if name is not None:
+            words.append(f"{name} {running[name].mean:.4g} ± {running[name].standard_error:.2g}")
+        return done / self.networks, ", ".join(words)
+
+    def table_is_due(self) -> bool:
+        """Whether the table of all means is old enough to be written again."""
+        due = time.monotonic() - self.last_table > SECONDS_BETWEEN_TABLES
+        if due:
+            self.last_table = time.monotonic()
+        return due
+
+
+def _write(log: Log, module: ModuleType, config: Any, networks: int) -> Result:
+    """The arrays of all networks as one dataset, and what the study concludes from them."""
+    work = log.folder / "result"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        write_networks(work / "data.zarr", log.pieces(), networks)
+        result = module.conclude(config, Stored(work / "data.zarr"))
+        about = log.identity | {"title": STUDIES[log.identity["study"]], "seed": config.seed}
+        finish(work / "data.zarr", result.data, result.units, about)
+    except OSError as error:
+        raise StudyError(
+            f"{work} cannot be written: {error.strerror or error}. All networks are safe; the same "
+            "command with --resume writes them again."
+        ) from error
+    return dataclasses.replace(result, data=Stored(work / "data.zarr"))
+
+
+def _conclude(module: ModuleType, config: Any, out: Path) -> Result:
+    """The result that is stored in ``out``."""
+    stored = Stored(out / "data.zarr")
+    return dataclasses.replace(module.conclude(config, stored), data=stored)
+
+
+def _publish(
+    log: Log, out: Path, name: str, config: Any, result: Result, seconds: dict[str, float]
+) -> None:
+    """Draw, report, and move all to ``out``; manifest.json goes first and comes last."""
+    work = log.folder / "result"
+    description = manifest(name, STUDIES[name], config, result, seconds, log.identity)
+    try:
+        result.figure(result.data).savefig(work / "figure.png", dpi=150, bbox_inches="tight")
+        (work / "report.txt").write_text(report(description, result))
+        (work / "manifest.json").write_text(json.dumps(description, indent=2, default=str) + "\n")
         (out / "manifest.json").unlink(missing_ok=True)
-        for name in sorted(os.listdir(work), key=lambda name: name == "manifest.json"):
-            os.replace(work / name, out / name)
+        for entry in sorted(os.listdir(work), key=lambda entry: entry == "manifest.json"):
+            if (out / entry).is_dir():
+                shutil.rmtree(out / entry)
+            os.replace(work / entry, out / entry)
     except OSError as error:
         raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
+    log.remove()
 
 
-def _write(work: Path, name: str, config: Any, result: Result, seconds: dict[str, float]) -> None:
-    description = manifest(name, STUDIES[name], config, result, seconds)
-    text = json.dumps(description, indent=2, default=str)
-    # The description travels inside the arrays too, for a data.npz found on its own.
-    with open(work / "data.npz", "wb") as file:
-        np.savez_compressed(file, manifest=np.array(text), **result.data)  # pyright: ignore
-    result.figure(result.data).savefig(work / "figure.png", dpi=150, bbox_inches="tight")
-    (work / "report.txt").write_text(report(description, result))
-    (work / "manifest.json").write_text(text + "\n")
-
-
-def _open_to_readers(work: Path) -> None:
-    """Give a directory made by mkdtemp (mode 700) the mode that mkdir would have given it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    work.chmod(0o777 & ~umask)
-
-
-def _is_stage(name: str) -> bool:
-    return name.startswith(".symjax-")
+def _manifest_of(out: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((out / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

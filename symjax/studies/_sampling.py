@@ -81,18 +81,18 @@ class Study:
             return jax.eval_shape(self.programs[0], key, jax.ShapeDtypeStruct((), "int32"))
 
 
-def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[int, int, Data]]:
-    """Pieces (begin, end, arrays) from network ``start`` on, ``chunk`` networks each, in order.
+def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[int, Data]]:
+    """Pieces (begin, arrays) from network ``start`` on, ``chunk`` networks each, in order.
 
     ``chunk`` is rounded up to whole windows. While the caller has one piece, the devices compute
     the next; no more than these two are ever held.
     """
     require(chunk >= 1, f"`chunk` must be at least 1, got {chunk}.")
-    require(start % study.step == 0, f"`start` must be a multiple of {study.step}, got {start}.")
     windows = -(-chunk // study.step)
     begins = range(start, study.networks, windows * study.step)
     if not begins:
         return
+    require(start % study.step == 0, f"`start` must be a multiple of {study.step}, got {start}.")
     mesh = jax.make_mesh((jax.device_count(),), ("networks",), (jax.sharding.AxisType.Auto,))
     rows = -(-windows * -(-study.step // study.width) // mesh.size)
     with ThreadPoolExecutor(2) as pool:  # compilation releases Python's lock
@@ -102,21 +102,26 @@ def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[in
     def launch(begin):
         stop = min(begin + windows * study.step, study.networks)
         blocks = _blocks(study, begin, stop)
-        return begin, stop, [
-            (block, program(*_arguments(block, study, mesh, rows)))
-            for block, program in zip(blocks, programs, strict=True)
-            if len(block)
-        ]
+        return (
+            begin,
+            stop,
+            [
+                (block, program(*_arguments(block, study, mesh, rows)))
+                for block, program in zip(blocks, programs, strict=True)
+                if len(block)
+            ],
+        )
 
     ahead = launch(begins[0])
-    for following in [*begins[1:], None]:
-        now, ahead = ahead, None if following is None else launch(following)
+    for following in begins[1:]:
+        now, ahead = ahead, launch(following)
         yield _collect(*now)
+    yield _collect(*ahead)
 
 
 def measure(study: Study, chunk: int = 1024) -> Data:
     """All networks of a study, in memory."""
-    pieces = [piece for _, _, piece in sample(study, chunk=chunk)]
+    pieces = [piece for _, piece in sample(study, chunk=chunk)]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
@@ -141,11 +146,9 @@ def _compile(study: Study, mesh: Mesh, rows: int, one: One) -> jax.stages.Compil
         filled = jax.lax.fori_loop(0, rounds, row, empty)
         return jax.tree.map(lambda leaf: leaf[None], filled)
 
-    def networks(seed, indices, rounds):
-        return jax.shard_map(
-            on_device, mesh=mesh, in_specs=(ALL, SPLIT, ALL), out_specs=SPLIT, check_vma=False
-        )(seed, indices, rounds)
-
+    networks = jax.shard_map(
+        on_device, mesh=mesh, in_specs=(ALL, SPLIT, ALL), out_specs=SPLIT, check_vma=False
+    )
     # The setting is per thread, so it is made here.
     with jax.enable_x64(study.x64):
         example = _arguments(np.zeros((1, study.width), np.int32), study, mesh, rows)
@@ -187,9 +190,9 @@ def _blocks(study: Study, begin: int, stop: int) -> list[np.ndarray]:
     return [np.array(batches, np.int32).reshape(-1, width) for batches in found]
 
 
-def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> tuple[int, int, Data]:
+def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> tuple[int, Data]:
     """The arrays of begin..stop in the order of their indices."""
-    data: Data = {}
+    data: dict[str, np.ndarray] = {}
     for block, result in results:
         indices = block.ravel()
         wanted = indices < stop
@@ -199,7 +202,7 @@ def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> tu
             if name not in data:
                 data[name] = np.empty((stop - begin, *dealt.shape[1:]), dealt.dtype)
             data[name][indices[wanted] - begin] = dealt[wanted]
-    return begin, stop, data
+    return begin, data
 
 
 def _gather(result: Any) -> Data:

@@ -1,8 +1,8 @@
 """Means with their standard errors, and quantiles, of what a study measures, while it runs.
 
-Moments are exact: pieces are merged as they come. Quantiles while it runs are of every s-th network,
-s doubling so that at most ``KEPT`` are kept, which is a fair sample since networks are drawn
-independently; `exact` has those of all networks, from the stored arrays.
+Moments are exact: pieces are merged as they come. Quantiles while it runs are of every s-th
+network, s doubling so that at most ``KEPT`` are kept, which is a fair sample since networks are
+drawn independently; `exact` has those of all networks, from the stored arrays.
 """
 
 import dataclasses
@@ -64,6 +64,8 @@ class Running:
 
     def meets(self, until: Mapping[str, float]) -> bool:
         """Whether every standard error asked for is reached; False where none was asked for."""
+        if not self.total:
+            return False
         found = [(self[name], wanted) for name, wanted in until.items()]
         return bool(found) and all(
             s.finite >= LEAST and s.standard_error <= wanted for s, wanted in found

@@ -1,7 +1,6 @@
 """How curved the symmetry curves of random linear networks are, and how tight Theorem 6.2 is."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,8 @@ from ..bounds import chord_deviation, chord_deviation_at
 from ..curves import exponential_curve
 from ..geometry import length, max_curvature
 from ..networks import random_weights
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 FAMILIES = {"two-layer": (6, 4, 6), "four-layer": (5, 4, 4, 4, 5), "rotation": (6, 4, 6)}
 """Widths of the networks; the third family moves along circles, minor and major arcs alike."""
@@ -38,21 +38,24 @@ class Config:
         require(self.largest > 0, f"`largest` must be positive, got {self.largest}.")
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Measure thousands of curves, one vmapped and jitted call per shape of network."""
-    data: Data = {}
-    with jax.enable_x64(True):
-        for i, (family, widths) in enumerate(FAMILIES.items()):
-            progress(i / len(FAMILIES), f"{config.networks} {family} networks")
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
+def study(config: Config) -> Study:
+    """A network of every family, its curve, and what is measured on that, for each key."""
+
+    def one(key, index):
+        keys = jax.random.split(key, len(FAMILIES))
+        found = {}
+        for k, (family, widths) in zip(keys, FAMILIES.items(), strict=True):
             draw_one = _rotation if family == "rotation" else _generator
-            curves = jax.vmap(
-                lambda k, widths=widths, one=draw_one: one(k, widths, config.largest)
-            )(jax.random.split(key, config.networks))
-            measured = _measure(widths)(*curves)
-            data |= {f"{family}_{name}": np.asarray(v) for name, v in measured.items()}
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(data), _units())
+            measured = _measure(widths, *draw_one(k, widths, config.largest))
+            found |= {f"{family}_{name}": value for name, value in measured.items()}
+        return found
+
+    return Study(config.networks, (one,), config.seed, batch=32, x64=True)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """Theorem 6.2 on all networks."""
+    return Result({}, _statements(data), draw, _notes(data), _units())
 
 
 def _generator(key, widths, largest):
@@ -76,41 +79,36 @@ def _rotation(key, widths, largest):
     return random_weights(for_weights, widths, dtype=jnp.float64), m
 
 
-@functools.cache
-def _measure(widths):
-    """Curvature, length, chord, bound and true distance of a batch of curves: one call for all."""
+def _measure(widths, w, m):
+    """Curvature, length, chord, bound and true distance of one curve."""
     action = deep_linear_action(widths)
     alphas = jnp.linspace(0.0, 1.0, ALPHAS)
-
-    def one(w, m):
-        curve = exponential_curve(action, w, m)
-        # Equal steps of a one-parameter group: one element, applied again and again.
-        step = action.group.exp(jax.tree.map(lambda a: a / (TIMES - 1), m))
-        _, rest = jax.lax.scan(lambda z, _: (action(step, z),) * 2, w, length=TIMES - 1)
-        points = jax.vmap(_flat)(jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), w, rest))
-        chord = jnp.linalg.norm(points[-1] - points[0])
-        kappa, along = max_curvature(curve)[0], length(curve)
-        bound = chord_deviation(kappa, chord, along)
-        line = points[:1] + alphas[:, None] * (points[-1:] - points[:1])
-        distance = jax.vmap(lambda p: _distance(p, points))(line)
-        # As printed there is no hypothesis on the length: the value of a curve of minor length.
-        printed = chord_deviation_at(alphas, kappa, chord, chord)
-        height = chord_deviation_at(alphas, kappa, chord, along)
-        return {
-            "size": jnp.linalg.norm(points[0]),
-            "max_curvature": kappa,
-            "length": along,
-            "chord": chord,
-            "distance": jnp.max(distance),
-            "resolution": kappa * (along / (TIMES - 1)) ** 2 / 8,
-            "bound": bound.value,
-            "printed_bound": jnp.max(printed.value),
-            "chord_fits": bound.chord_fits,
-            "length_fits": bound.length_fits,
-            "worst_excess": jnp.max(jnp.where(bound.holds, distance - height.value, -jnp.inf)),
-        }
-
-    return jax.jit(jax.vmap(one))
+    curve = exponential_curve(action, w, m)
+    # Equal steps of a one-parameter group: one element, applied again and again.
+    step = action.group.exp(jax.tree.map(lambda a: a / (TIMES - 1), m))
+    _, rest = jax.lax.scan(lambda z, _: (action(step, z),) * 2, w, length=TIMES - 1)
+    points = jax.vmap(_flat)(jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), w, rest))
+    chord = jnp.linalg.norm(points[-1] - points[0])
+    kappa, along = max_curvature(curve)[0], length(curve)
+    bound = chord_deviation(kappa, chord, along)
+    line = points[:1] + alphas[:, None] * (points[-1:] - points[:1])
+    distance = jax.vmap(lambda p: _distance(p, points))(line)
+    # As printed there is no hypothesis on the length: the value of a curve of minor length.
+    printed = chord_deviation_at(alphas, kappa, chord, chord)
+    height = chord_deviation_at(alphas, kappa, chord, along)
+    return {
+        "size": jnp.linalg.norm(points[0]),
+        "max_curvature": kappa,
+        "length": along,
+        "chord": chord,
+        "distance": jnp.max(distance),
+        "resolution": kappa * (along / (TIMES - 1)) ** 2 / 8,
+        "bound": bound.value,
+        "printed_bound": jnp.max(printed.value),
+        "chord_fits": bound.chord_fits,
+        "length_fits": bound.length_fits,
+        "worst_excess": jnp.max(jnp.where(bound.holds, distance - height.value, -jnp.inf)),
+    }
 
 
 def _flat(params):

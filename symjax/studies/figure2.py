@@ -53,7 +53,7 @@ def run(config: Config, progress: Progress) -> Result:
     return Result(data, _statements(data), draw, [], _units())
 
 
-def _drawn() -> Data:
+def _drawn() -> dict[str, np.ndarray]:
     """The losses along three chords and curves from (1, 1), x = y = 1."""
     one = jnp.ones((1, 1))
     loss = squared_loss(linear, one, one)

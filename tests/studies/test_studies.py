@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from symjax.studies import STUDIES, _runner, curvature, digits, figure1, figure2, figure3b, figure4
+from symjax.studies._dataset import Stored
 
 SMALL = {
     "figure1": {"minima": 30},
@@ -31,7 +32,7 @@ def test_every_study_runs_and_its_statements_hold(name, tmp_path):
     # Optax's Adam raises a float to an integer step count, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard" if name == "digits" else "strict"):
         result = _runner.run_study(
-            name, module.Config(**SMALL[name]), tmp_path, progress=lambda f, _: seen.append(f)
+            name, module.Config(**SMALL[name]), tmp_path, None, lambda f, _: seen.append(f)
         )
     assert seen == sorted(seen)
     assert seen[-1] == 1
@@ -40,9 +41,7 @@ def test_every_study_runs_and_its_statements_hold(name, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert all(array["axes_and_unit"] for array in manifest["arrays"].values())
     # The figure needs nothing but what is on disk.
-    with np.load(tmp_path / "data.npz") as stored:
-        data = {key: stored[key] for key in stored if key != "manifest"}
-    assert module.draw(data).axes
+    assert module.draw(Stored(tmp_path / "data.zarr")).axes
 
 
 @pytest.mark.slow
