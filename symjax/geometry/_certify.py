@@ -2,7 +2,7 @@
 
 Everything rests on a few numbers of the generator: how far its symmetric part spreads and how large
 its skew part is. They bound how fast log |gamma'| and log |n| can bend between samples, so each
-sample speaks for a whole cell (MATH: log-derivatives of e^{tA} z).
+sample speaks for a whole cell (docs/theory.md, "Certified curvature").
 """
 
 import equinox as eqx

@@ -59,7 +59,7 @@ def test_maximum_agrees_with_a_search(depth):
 
 @pytest.mark.usefixtures("x64")
 def test_general_linear_orbits_have_the_closed_form():
-    """MATH 1.4b: L0 + |U (g - I) g^-1 (g - I) V X|^2 / 16 at 1/2, at any critical point."""
+    """At any critical point: L0 + |U (g - I) g^-1 (g - I) V X|^2 / 16 at 1/2."""
     rng = np.random.default_rng(0)
     v, u, x = rng.normal(size=(3, 4)), rng.normal(size=(2, 3)), rng.normal(size=(4, 6))
     rest = np.eye(6) - np.linalg.pinv(x) @ x  # a residual that no change of U V can touch

@@ -16,7 +16,7 @@ DEGREES = (0.3, 1.0, 2.0, 3.5, 12.0)
 
 
 def exact(degree, m):
-    """alpha and (phi - 1)^2 by the closed form of MATH 1.4, in 60 digits."""
+    """alpha and (phi - 1)^2 by the closed form, in 60 digits."""
     with mpmath.workdps(60):
         k, m = mpmath.mpf(float(degree)), mpmath.mpf(float(m))
         p, q = m - 1, 1 - m**-k

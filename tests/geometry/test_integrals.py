@@ -39,7 +39,7 @@ def test_sixteen_nodes_reach_1e_12_up_to_norm_3(x64):
 
 
 def test_rescaling_total_curvature_is_a_difference_of_angles(x64):
-    """MATH 3b: K = |atan(k y_0/x_0) - atan(k y_1/x_1)|."""
+    """K = |atan(k y_0/x_0) - atan(k y_1/x_1)|."""
     k, x, y, s = 2.0, 0.5, 1.5, 2.0
     curve = symjax.exponential_curve(
         symjax.rescaling_action(k), (jnp.array([[x]]), jnp.array([[y]])), jnp.asarray(s)

@@ -68,7 +68,7 @@ def test_maximum_to_1e_12_with_sharp_peaks(widths, x64):
 
 
 def test_rescaling_maximum_is_the_closed_form(x64):
-    """MATH 3b: unimodal with its top at t*; k = 1 gives 1/sqrt(2 |W_(l-1)| |W_l|)."""
+    """Unimodal with its top at t*; k = 1 gives 1/sqrt(2 |W_(l-1)| |W_l|)."""
     x, y, s = 0.5, 2.0, 2.0
     w = (jnp.array([[x]]), jnp.array([[y]]))
     curve = symjax.exponential_curve(symjax.rescaling_action(1), w, jnp.asarray(s))

@@ -132,7 +132,7 @@ def test_zero_speed_is_nan_and_a_straight_line_is_zero():
         assert bool(jnp.isnan(symjax.curvature(rest, t)).all())
         line = symjax.chord(w, jax.tree.map(jnp.negative, w))
         assert bool((symjax.curvature(line, t) == 0).all())
-    # e^{tN} with N^2 = 0 draws the chord (MATH 1.4b).
+    # e^{tN} with N^2 = 0 draws the chord.
     nilpotent = jnp.zeros((4, 4)).at[0, 1].set(1.0)
     unipotent = symjax.exponential_curve(action, w, (nilpotent,))
     assert symjax.curvature(unipotent, 0.5) == 0
@@ -142,7 +142,7 @@ def test_circle_helix_and_rescaling_closed_forms(x64):
     helix = lambda t: {"xy": 2 * jnp.stack([jnp.cos(t), jnp.sin(t)]), "z": jnp.atleast_1d(t)}
     np.testing.assert_allclose(symjax.curvature(helix, jnp.array([0.1, 0.7])), 2 / 5, rtol=1e-13)
     np.testing.assert_allclose(symjax.speed(helix, 0.3), np.sqrt(5), rtol=1e-14)
-    # MATH 3b: kappa = k (k+1) x y / (x^2 + k^2 y^2)^(3/2).
+    # Closed form: kappa = k (k+1) x y / (x^2 + k^2 y^2)^(3/2).
     k, x0, y0, s = 3.0, 2.0, 0.7, 1.5
     w = (jnp.full((2, 2), x0 / 2), jnp.full((1, 4), y0 / 2))
     curve = symjax.exponential_curve(symjax.rescaling_action(k), w, jnp.asarray(s))
