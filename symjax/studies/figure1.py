@@ -5,18 +5,30 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .. import plotting
 from .._checks import require
 from ..actions import deep_linear_action
 from ..curves import connecting_curve
+from ..groups import GeneralLinear, Product
 from ..networks import linear, random_weights
+from ..topology import count_by_grid, linear_minimum, minimum_bound, residual_minimum
 from ._result import Data, Progress, Result, Statement
 
 WIDTHS_AND_DEPTHS = ((1, 3), (3, 2))
 SKIPS = (0.0, 1.0, -1.0, 0.5, -2.0, 3.0)
+TIMES = 65
+SAME = ((0.5, 3.4, 1 / 1.7), (3.4, 0.5, 1 / 1.7))
+"""Two minima (w1, w2, w3) of the linear net in one component."""
+APART = 1.6
+"""w1 = w2 = +-APART are minima of both nets, in one component only with the skip connection."""
+WAYS = {
+    "linear_path": "along one component of the linear net",
+    "linear_line": "straight between two points of that component",
+    "linear_across": "straight between two components of the linear net",
+    "residual_path": "between the same w1, w2 in the residual net",
+    "residual_line": "straight between the same points of the residual net",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +55,10 @@ def run(config: Config, progress: Progress) -> Result:
             data[f"{name}_{i}"] = np.stack(sheet)
     with jax.enable_x64(True):
         linear_row, group_row = _linear_statements(config, progress)
+        data |= _ways()
     counts = np.array([_count_on_grid(skip) for skip in SKIPS])
-    expected = np.where(np.array(SKIPS) == 0, 4, 3)
+    one = np.ones((1, 1))
+    expected = np.array([residual_minimum(1, ((1,),), one, one, skip).count for skip in SKIPS])
     data |= {"skips": np.array(SKIPS), "grid_components": counts}
     right = counts == expected
     residual_row = Statement(
@@ -55,15 +69,19 @@ def run(config: Config, progress: Progress) -> Result:
         float("nan"),
         "components of {(w1, w2): w1 w2 + eps != 0}, to which the minimum is homeomorphic (for "
         "eps = 0 the signs of w1 and w2 apart), merged along axis-parallel lines on which the "
-        f"sign cannot change; eps in {SKIPS}: {counts.tolist()} components.",
+        f"sign cannot change; eps in {SKIPS}: {counts.tolist()} components, "
+        f"{expected.tolist()} by the formula.",
     )
+    path_row = _path_statement(data)
     progress(1.0, "done")
     units = {
         "skips": "(network,) eps of w3 (w2 w1 + eps) x",
         "grid_components": "(network,) number of components",
     }
+    units |= {key: f"(time, w1 w2 w3) weights, {way}" for key, way in WAYS.items()}
+    units |= {f"{key}_loss": "(time,) squared error" for key in WAYS}
     units |= {key: "(w1 w2 w3, row, column) weights" for key in data if key not in units}
-    return Result(data, [group_row, linear_row, residual_row], draw, [], units)
+    return Result(data, [group_row, linear_row, residual_row, path_row], draw, [], units)
 
 
 def _linear_statements(config: Config, progress: Progress) -> tuple[Statement, Statement]:
@@ -94,17 +112,15 @@ def _linear_statements(config: Config, progress: Progress) -> tuple[Statement, S
         f"W_i...W_1 agree. Sign vectors met: {found}, 2^(depth-1) predicted. Margin: {tolerance} "
         "minus the largest relative error of the product on a curve and of its end.",
     )
+    bounds = [minimum_bound(Product([GeneralLinear(h)] * (d - 1))) for h, d in WIDTHS_AND_DEPTHS]
     group_row = Statement(
         "Thm. 3.1, Cor. 3.7",
-        all(
-            seen <= 2 ** (depth - 1)
-            for seen, (_, depth) in zip(found, WIDTHS_AND_DEPTHS, strict=True)
-        ),
+        all(seen <= bound for seen, bound in zip(found, bounds, strict=True)),
         len(found),
         right_counts,
         float("nan"),
         "the minimum is one orbit and has no more components than the group "
-        f"GL(h)^(l-1): {found} against {[2 ** (d - 1) for _, d in WIDTHS_AND_DEPTHS]}.",
+        f"GL(h)^(l-1): {found} against {bounds}.",
     )
     return linear_row, group_row
 
@@ -146,29 +162,57 @@ def _pairs(key, width, depth, count):
     return np.moveaxis(np.asarray(signs, int), 1, 0), np.isfinite(error), np.asarray(error)
 
 
-def _count_on_grid(skip: float) -> int:
-    """Components of the set of (w1, w2) that a minimum allows, met by a grid.
+def _ways() -> Data:
+    """Explicit paths and straight lines between minima, x = y = 1, and the losses on them.
 
-    w1 w2 + skip is affine in each weight, so it has one sign on the segment between two points of
-    an axis-parallel line where its signs agree: merging those never joins two components. Without
-    a skip, w1 and w2 themselves may not vanish either.
+    In both networks one pair has opposite w1 and w2. With the skip it is joined by shrinking w1 and
+    w2 to 0 and letting them grow with the other sign; without it there is no path.
     """
-    # Points with irrational ratios: none of them lies on w1 w2 = -skip.
-    size = np.logspace(-2, 2, 24)
-    zero = [0.0] if skip else []
-    axes = [np.concatenate([-c * size[::-1], zero, c * size]) for c in (1.0, np.sqrt(2.0))]
-    w1, w2 = np.meshgrid(*axes, indexing="ij")
-    sign = np.sign(w1 * w2 + skip)
-    sheet = 2 * np.sign(w1) + sign if skip == 0 else sign
-    index = np.arange(sheet.size).reshape(sheet.shape)
-    edges = []
-    for a, b in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        # Neighbours on a line decide: signs change at most once along it.
-        same = sheet[a] == sheet[b]
-        edges.append(np.stack([index[a][same], index[b][same]]))
-    i, j = np.concatenate(edges, axis=1)
-    graph = coo_array((np.ones_like(i), (i, j)), shape=(sheet.size,) * 2)
-    return int(connected_components(graph, directed=False)[0])
+    one, times = np.ones((1, 1)), np.linspace(0.0, 1.0, TIMES)
+    start, end = np.array(SAME)
+    path = linear_minimum((1, 1, 1, 1), one, one).path(*([one * w for w in p] for p in SAME))
+    near = np.stack([np.ravel(w) for w in jax.jit(jax.vmap(path))(jax.numpy.asarray(times))], 1)
+    line = lambda p, q: (1 - times[:, None]) * p + times[:, None] * q
+    w = APART * (1 - 2 * times)
+    far = np.array([APART, APART])
+    without, skip = (np.r_[far, 1 / (APART**2 + e)] for e in (0.0, 1.0))
+    mirrored = np.array([-1.0, -1.0, 1.0])
+    ways = {
+        "linear_path": near,
+        "linear_line": line(start, end),
+        "linear_across": line(without, mirrored * without),
+        "residual_path": np.stack([w, w, 1 / (w**2 + 1)], axis=1),
+        "residual_line": line(skip, mirrored * skip),
+    }
+    losses = {
+        f"{key}_loss": (1 - w[:, 2] * (w[:, 0] * w[:, 1] + (key.startswith("residual")))) ** 2
+        for key, w in ways.items()
+    }
+    return ways | losses
+
+
+def _path_statement(data: Data) -> Statement:
+    """The paths drawn lose nothing, and the lines do."""
+    on_paths = max(data[f"{key}_loss"].max() for key in WAYS if key.endswith("path"))
+    tolerance = 1e-24
+    return Statement(
+        "Cor. 4.2 and Prop. 4.3, drawn",
+        bool(on_paths < tolerance),
+        2,
+        2 if on_paths < tolerance else 0,
+        float(tolerance - on_paths),
+        "the two paths drawn on the surfaces have zero loss (squared error below "
+        f"{tolerance}); the straight lines between the same points rise to "
+        f"{data['linear_line_loss'].max():.2f} and {data['residual_line_loss'].max():.2f}, the one "
+        f"between two components to {data['linear_across_loss'].max():.2f}.",
+    )
+
+
+def _count_on_grid(skip: float) -> int:
+    """Components of the set of (w1, w2) that a minimum allows, met by a grid."""
+    if skip == 0:
+        return count_by_grid([{(0,): 1.0}, {(1,): 1.0}], 2).count
+    return count_by_grid({(): skip, (0, 1): 1.0}, 2, magnitudes=np.logspace(-2, 2, 24)).count
 
 
 def _sheets(skip: float, extent: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -204,35 +248,73 @@ def _sheet(w1, low, high, skip):
 
 
 def draw(data: Data):
-    """Two surfaces side by side, one colour and one name per component."""
+    """Two surfaces side by side, one colour and one name per component, and the ways on them."""
     figure, axes = plotting.blank(
-        1, 2, width=5.0, height=5.2, subplot_kw={"projection": "3d", "computed_zorder": True}
+        1, 3, width=4.6, height=5.2, subplot_kw={"projection": "3d", "computed_zorder": False}
     )
+    place = axes[2].get_subplotspec()
+    axes[2].remove()
+    below = figure.add_subplot(place)
     blue, orange, green, purple = (plotting.STYLES[i] for i in (0, 4, 2, 3))
     panels = {
         "linear": (
             "linear: $w_3\\, w_2 w_1\\, x = y$",
             {
+                "$w_1 < 0,\\ w_2 > 0$": purple,
                 "$w_1 > 0,\\ w_2 > 0$": blue,
                 "$w_1 < 0,\\ w_2 < 0$": orange,
                 "$w_1 > 0,\\ w_2 < 0$": green,
-                "$w_1 < 0,\\ w_2 > 0$": purple,
             },
+            (3, 0, 1, 2),
         ),
         "residual": (
             "residual: $w_3 (w_2 w_1 + 1)\\, x = y$",
             {
+                "$w_1 w_2 < -1,\\ w_1 < 0$": purple,
                 "$w_1 w_2 > -1$": blue,
                 "$w_1 w_2 < -1,\\ w_1 > 0$": green,
-                "$w_1 w_2 < -1,\\ w_1 < 0$": purple,
             },
+            (2, 0, 1),
         ),
     }
-    for panel, (name, (title, names)) in zip(axes, panels.items(), strict=True):
-        sheets = [tuple(data[f"{name}_{i}"]) for i in range(len(names))]
+    # From the back to the front: what is drawn later hides what is behind it.
+    for panel, (name, (title, names, order)) in zip(axes, panels.items(), strict=False):
+        sheets = [tuple(data[f"{name}_{i}"]) for i in order]
         plotting.plot_surfaces(panel, sheets, list(names), styles=list(names.values()))
         panel.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$w_3$")
         panel.set_title(f"{title}, $x = y = 1$\n{len(sheets)} components", y=0.98)
         panel.view_init(elev=24, azim=-58)
-        panel.set_box_aspect(None, zoom=0.95)
+        panel.set_box_aspect(None, zoom=1.05)
+        for key, (_, style) in LOOKS.items():
+            if key.startswith(name):
+                _draw_way(panel, data[key], style)
+    for key, (label, style) in LOOKS.items():
+        plotting.plot_loss_along(
+            below, np.linspace(0, 1, TIMES), data[f"{key}_loss"], label=label, style=style
+        )
+    below.spines[["top", "right"]].set_visible(False)
+    below.grid(color="0.9", linewidth=0.6)
+    below.set(ylabel="loss", title="Loss on the ways drawn", box_aspect=1)
+    below.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return figure
+
+
+def _draw_way(panel, points, style):
+    """A line in space above all surfaces, with a light edge that parts it from dark ones."""
+    panel.plot(*points.T, color="white", linewidth=4.5, zorder=19)
+    panel.plot(*points.T, color=style.colour, linestyle=style.dash, linewidth=2.2, zorder=20)
+    ends = points[[0, -1]].T
+    panel.plot(*ends, "o", color="white", markeredgecolor="black", markersize=6, zorder=21)
+
+
+LOOKS = {
+    "linear_path": ("linear: path within a component", plotting.Style("black", "-", "o")),
+    "linear_line": ("linear: line within a component", plotting.STYLES[1]),
+    "linear_across": (
+        "linear: line to another component",
+        plotting.Style(plotting.STYLES[1].colour, ":", "x"),
+    ),
+    "residual_path": ("residual: path between the same", plotting.Style("black", "-.", "^")),
+    "residual_line": ("residual: line between the same", plotting.STYLES[4]),
+}
+"""Label and style of each way; paths are black, straight lines are not."""

@@ -9,9 +9,10 @@ import numpy as np
 from .. import plotting
 from .._checks import require
 from ..actions import rescaling_action
-from ..barriers import barrier, loss_along, rescaling, rescaling_witness
+from ..barriers import barrier, loss_along, rescaling
 from ..curves import chord, connecting_curve
 from ..networks import linear, random_weights, squared_loss
+from ..topology import linear_minimum, opposite_pair, rescaled_pair
 from ._result import Data, Progress, Result, Statement
 
 TIMES = 65
@@ -65,6 +66,8 @@ def _drawn() -> dict[str, np.ndarray]:
         straight = loss_along(loss, chord(start, end), ts)
         return straight, loss_along(loss, connecting_curve(action, start, m), ts)
 
+    across = opposite_pair((one, one), one, one)
+    minimum = linear_minimum((1, 1, 1), one, one)
     scales = jnp.array(SCALES)
     straight, curved = jax.jit(jax.vmap(walk, (0, None)))(scales, (one, one))
     theory = rescaling(1.0, scales, 1.0)
@@ -75,6 +78,8 @@ def _drawn() -> dict[str, np.ndarray]:
         "curve_loss": np.asarray(curved),
         "theory_place": np.asarray(theory.alpha),
         "theory_barrier": np.asarray(theory.value),
+        "across_loss": np.asarray(loss_along(loss, across.chord, ts)),
+        "across_least": np.asarray(minimum.barrier(across.p, across.q).value),
     }
 
 
@@ -84,23 +89,31 @@ def _asked(key, height, width):
     x = jax.random.normal(for_x, (width, width), jnp.float64)
     w = random_weights(for_w, (width, width, width), dtype=jnp.float64)
     y = linear(w, x)
-    size = jnp.linalg.norm(y)
-    m = rescaling_witness(1.0, height, size)
-    action = rescaling_action(1)
     loss = squared_loss(linear, x, y)
-    curve = connecting_curve(action, w, m)
+    pair = rescaled_pair(linear, w, x, y, degree=1.0, barrier=height)
+    size = jnp.linalg.norm(y)
     return {
-        "m": m,
+        "m": pair.scale,
         "target_norm": size,
-        "measured": barrier(loss, chord(w, curve(1.0))),
-        "on_curve": jnp.max(loss_along(loss, curve, jnp.linspace(0.0, 1.0, 9))) / size**2,
+        "measured": barrier(loss, pair.chord),
+        "on_curve": jnp.max(loss_along(loss, pair.curve, jnp.linspace(0.0, 1.0, 9))) / size**2,
     }
 
 
 def _statements(data: Data) -> list[Statement]:
     error = np.abs(data["measured"] / data["asked"] - 1)
     flat = data["on_curve"]
+    least, on_line = float(data["across_least"]), float(data["across_loss"].max())
     return [
+        Statement(
+            "Lemma 5.1, drawn",
+            bool(abs(least - on_line) < TOLERANCE),
+            1,
+            int(abs(least - on_line) < TOLERANCE),
+            float(TOLERANCE - abs(least - on_line)),
+            "the reflected minimum (-w1, -w2) lies in another component: any path to it rises to "
+            f"sigma_min(Y)^2 = {least:g}, and the straight line to {on_line:g}.",
+        ),
         Statement(
             "Prop. 5.3",
             bool((error < TOLERANCE).all()),
@@ -131,6 +144,8 @@ def _units() -> dict[str, str]:
         "curve_loss": "(pair, time) squared error",
         "theory_place": "(pair,) position of the largest loss on the chord, closed form",
         "theory_barrier": "(pair,) largest loss on the chord, closed form",
+        "across_loss": "(time,) squared error on the line to (-w1, -w2), another component",
+        "across_least": "() least height of any path to that component",
         "asked": "(network,) squared error",
         "measured": "(network,) largest loss on the chord, squared error",
         "target_norm": "(network,) |Y|",
@@ -161,6 +176,13 @@ def draw(data: Data):
             zorder=4,
         )
     plotting.plot_loss_along(
+        way,
+        data["times"],
+        data["across_loss"],
+        label="line to $(-w_1, -w_2)$",
+        style=plotting.STYLES[4],
+    )
+    plotting.plot_loss_along(
         way, data["times"], data["curve_loss"].max(axis=0), label="curve, every $m$"
     )
     way.set(ylabel="loss $|y - w_2 w_1 x|^2$", title="Loss on the way")
@@ -190,8 +212,8 @@ def draw(data: Data):
 
 
 def _draw_plane(axes, scales):
-    """The loss as grey levels, the minimum, and one pair of minima with their two paths."""
-    w1, w2 = np.meshgrid(np.linspace(0, 4.6, 200), np.linspace(0, 1.6, 200))
+    """The loss as grey levels, both components of the minimum, and the ways from one point."""
+    w1, w2 = np.meshgrid(np.linspace(-4.6, 4.6, 300), np.linspace(-1.8, 1.8, 200))
     loss = (1 - w2 * w1) ** 2
     # Light greys only, so that the paths stand out; steps are fine where the loss is small.
     levels = np.array([0, 0.05, 0.1, 0.2, 0.5, 1, 2, 4])
@@ -199,23 +221,31 @@ def _draw_plane(axes, scales):
     shades = axes.contourf(w1, w2, loss, levels=levels, colors=greys, extend="max")
     axes.figure.colorbar(shades, ax=axes, label="loss", ticks=levels, spacing="uniform")
     m = scales[1]
-    minimum = np.geomspace(1 / 1.6, 4.6, 100)
-    axes.plot(minimum, 1 / minimum, color="black", linewidth=1, label="minimum $w_2 w_1 = 1$")
+    minimum = np.geomspace(1 / 1.8, 4.6, 100)
+    curve, line, across = plotting.CURVE, plotting.CHORD, plotting.STYLES[4]
+    first, second = plotting.OKABE_ITO["green"], plotting.OKABE_ITO["purple"]
+    axes.plot(minimum, 1 / minimum, color=first, linewidth=1.5, label="minimum: component 1")
+    axes.plot(-minimum, -1 / minimum, color=second, linewidth=1.5, linestyle="-.",
+              label="minimum: component 2")  # fmt: skip
     between = np.geomspace(1, m, 50)
-    curve, line = plotting.CURVE, plotting.CHORD
     axes.plot(between, 1 / between, color=curve.colour, linewidth=3, label="curve")
-    axes.plot(
-        [1, m],
-        [1, 1 / m],
-        color=line.colour,
-        linestyle=line.dash,
-        linewidth=2,
-        label="straight line",
-    )
-    axes.plot([1, m], [1, 1 / m], "o", color="black", markerfacecolor="white", markersize=7)
+    for end, style, label in (
+        ((m, 1 / m), line, "straight line"),
+        ((-1, -1), across, "line to component 2"),
+    ):
+        axes.plot(
+            [1, end[0]],
+            [1, end[1]],
+            color=style.colour,
+            linestyle=style.dash,
+            linewidth=2,
+            label=label,
+        )
+    axes.plot([1, m, -1], [1, 1 / m, -1], "o", color="black", markerfacecolor="white", markersize=7)
     axes.annotate("$(w_1, w_2)$", (1, 1), (1.1, 1.12))
-    axes.annotate("$(m w_1, w_2/m)$", (m, 1 / m), (m - 1.35, 1 / m - 0.17))
-    axes.set(xlabel="$w_1$", ylabel="$w_2$", title=f"Two minima, $m = {m:g}$")
-    axes.set(xlim=(0, 4.6), ylim=(0, 1.6))
+    axes.annotate("$(m w_1, w_2/m)$", (m, 1 / m), (m - 1.9, 1 / m - 0.3))
+    axes.annotate("$(-w_1, -w_2)$", (-1, -1), (-3.2, -1.25))
+    axes.set(xlabel="$w_1$", ylabel="$w_2$", title=f"Three minima, $m = {m:g}$")
+    axes.set(xlim=(-4.6, 4.6), ylim=(-1.8, 1.8))
     axes.grid(False)
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=7, loc="upper left")

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .._checks import require
+from ._linear import linear_minimum
 from ._ranks import Rank, as_matrix, rank_of, rounding
 
 
@@ -89,8 +90,9 @@ def residual_minimum(
     if epsilon == 0 or not any(blocks):
         # Without a hidden width, epsilon only translates the weights.
         inner = [w for hidden in blocks for w in (*hidden, n)]
-        count = _linear_count((n, *inner, y.shape[0]), x, y, rank_x, rank_z)
-        reason, undecided = "the network is linear: Theorem L", False
+        linear = linear_minimum((n, *inner, y.shape[0]), x, y, tolerance=tolerance)
+        count, undecided = linear.count, linear.count is None
+        reason = f"the network is linear: {linear.reason}"
     else:
         options = {_rule(n, blocks, *ranks) for ranks in _possible(rank_x, rank_z)}
         undecided = len({count for count, _ in options}) > 1
@@ -144,13 +146,6 @@ def _block_count(n: int, hidden: tuple[int, ...]) -> int:
     """The components of {det(epsilon I + W_d ... W_1) != 0}: one positive, the others negative."""
     ones = [n, *hidden].count(1)
     return 1 + max(1, 2 ** (ones - 1)) if ones else 2
-
-
-def _linear_count(widths, x, y, rank_x, rank_z):
-    narrow = min(rank_x.high, *widths[1:])
-    rank = min(rank_z.high, narrow)
-    full = sum(d == rank for d in widths[1:-1])
-    return 2**full if rank else 1
 
 
 def _checked_blocks(n, blocks):

@@ -18,6 +18,7 @@ SMALL = {
     "figure3c": {"curves": 2, "steps": 400, "samples": 40},
     "figure4": {"networks": 2, "scales": 4, "steps": 50},
     "curvature": {"networks": 60},
+    "components": {"cases": 30, "paths": 8},
     "digits": {"curves": 2, "steps": 150},
 }
 FAILS = {"Thm. 6.2 as printed"}

@@ -171,6 +171,21 @@ def test_a_rank_that_is_not_decided():
     assert residual_minimum(2, ((2,),), np.diag([1.0, 0.0]), near).count == 1
 
 
+def test_a_network_without_a_skip_is_linear():
+    rng = np.random.default_rng(0)
+    x, y, thin = rng.normal(size=(2, 5)), rng.normal(size=(2, 5)), np.outer([1, 2], range(5))
+    # Widths 2, 2, 2, 3, 2, 2 with data of rank 2: three hidden layers of that width.
+    found = residual_minimum(2, ((2,), (3,)), x, y, epsilon=0.0)
+    assert found.count == 8
+    assert found.reason.startswith("the network is linear")
+    # Without hidden widths epsilon translates the weights: two invertible blocks, or one class.
+    assert residual_minimum(2, ((), ()), x, y).count == by_grid(2, ((), ()), 1.0) == 4
+    assert residual_minimum(2, ((), ()), x, thin).count == 1
+    # A bottleneck of one unit, and two equal singular values to choose from: opposite signs join.
+    assert residual_minimum(2, ((1,),), np.eye(2), np.eye(2), epsilon=0.0).count == 1
+    assert residual_minimum(2, ((1,),), np.eye(2), np.diag([2.0, 1.0]), epsilon=0.0).count == 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(1, 4),
