@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -251,7 +251,9 @@ def _by_grid(chains, epsilon):
 def _two_layer_counts(rng) -> Data:
     """Orbits of random networks with h hidden units, and their points counted one by one."""
     data: Data = {"hidden": np.arange(1, 6)}
-    for kind, flips in (("homogeneous", False), ("odd", True)):
+    kinds: tuple[tuple[Literal["homogeneous", "odd"], bool], ...]
+    kinds = (("homogeneous", False), ("odd", True))
+    for kind, flips in kinds:
         formula, listed = [], []
         for h in data["hidden"]:
             v, u = rng.normal(size=(h, 2)), rng.normal(size=(2, h))

@@ -170,7 +170,7 @@ def _ways() -> Data:
     """
     one, times = np.ones((1, 1)), np.linspace(0.0, 1.0, TIMES)
     start, end = np.array(SAME)
-    path = linear_minimum((1, 1, 1, 1), one, one).path(*([one * w for w in p] for p in SAME))
+    path = linear_minimum((1, 1, 1, 1), one, one).path(*(tuple(one * w for w in p) for p in SAME))
     near = np.stack([np.ravel(w) for w in jax.jit(jax.vmap(path))(jax.numpy.asarray(times))], 1)
     line = lambda p, q: (1 - times[:, None]) * p + times[:, None] * q
     w = APART * (1 - 2 * times)

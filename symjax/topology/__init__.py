@@ -1,6 +1,7 @@
 """Can one get there at all: components of the minimum, explicit paths, heights between them."""
 
 from ._factor_pairs import (
+    OppositePair as OppositePair,
     factorised_pair as factorised_pair,
     opposite_pair as opposite_pair,
     reflected_pair as reflected_pair,

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, is_floating, require, require_finite
 from ..actions import deep_linear_action, rescaling_action
 from ..barriers import factorisation_distance, factorisation_witness, linear_chord
-from ..bounds._numbers import Number, frobenius
-from ..curves import connecting_curve
+from ..bounds._numbers import Number, all_true, frobenius
+from ..curves import Chord, connecting_curve
 from ..linalg._precision import computing_dtype, mm
-from ._pair import Pair, make_pair
+from ._pair import Pair, make_pair, where_held
 
 Layers = tuple[Float[Array, "rows columns"], ...]
 
@@ -51,6 +52,22 @@ def factorised_pair(w1: Float[Array, "a h"], w2: Float[Array, "h b"], distance: 
     )
 
 
+class OppositePair(eqx.Module):
+    """The result of `opposite_pair`: as a `symjax.topology.Pair`, but no curve joins p and q."""
+
+    p: Layers
+    q: Layers
+    chord: Chord
+    alpha: Float[Array, ""]
+    barrier: Float[Array, ""]
+    hypotheses: dict[str, Bool[Array, ""]]
+
+    @property
+    def holds(self) -> Bool[Array, ""]:
+        """Whether every hypothesis held."""
+        return all_true(self.hypotheses.values())
+
+
 def opposite_pair(
     weights: Sequence[Float[Array, "rows columns"]],
     x: Float[Array, "n k"],
@@ -58,13 +75,13 @@ def opposite_pair(
     *,
     layer: int = 1,
     g: Float[Array, "h h"] | None = None,
-) -> Pair:
+) -> OppositePair:
     """A minimum of a linear network and its image g . W, det g < 0, in another component.
 
     g acts at hidden layer ``layer`` (1 is the first). Without g it is the reflection of the first
-    hidden unit; a swap of two units does as well. No curve of zero loss joins the two, so ``curve``
-    is None; ``barrier`` is the exact maximum of the loss on the chord, at ``alpha`` (see
-    `symjax.barriers.linear_chord`).
+    hidden unit; a swap of two units does as well. No curve of zero loss joins the two;
+    ``barrier`` is the exact maximum of the loss on the chord, at ``alpha`` (see
+    `symjax.barriers.linear_chord`). The least height of any path is `LinearMinimum.barrier`.
 
     ``hypotheses``: ``zero_loss`` (W_l ... W_1 X = Y up to rounding), ``full_rank`` (the rank of Y
     is the width of that layer, its singular values being above rounding: with a smaller rank a
@@ -91,19 +108,13 @@ def opposite_pair(
     error = _rounding(weights, x)
     values = jnp.linalg.svd(y.astype(output.dtype), compute_uv=False)
     wide = min(y.shape) >= h
-    return make_pair(
-        weights,
-        q,
-        None,
-        alpha=peak.alpha,
-        barrier=peak.value,
-        scale=jnp.ones_like(peak.value),
-        hypotheses={
-            "zero_loss": frobenius(output - y.astype(output.dtype)) <= error,
-            "full_rank": jnp.asarray(wide) & (values[min(h, values.size) - 1] > error),
-            "reflects": jnp.linalg.slogdet(g)[0] < 0,
-        },
-    )
+    hypotheses = {
+        "zero_loss": frobenius(output - y.astype(output.dtype)) <= error,
+        "full_rank": jnp.asarray(wide) & (values[min(h, values.size) - 1] > error),
+        "reflects": jnp.linalg.slogdet(g)[0] < 0,
+    }
+    barrier = where_held(hypotheses, peak.value)
+    return OppositePair(weights, q, Chord(weights, q), peak.alpha, barrier, hypotheses)
 
 
 def reflected_pair(

@@ -37,7 +37,7 @@ def count_by_grid(
     polynomials: Polynomial | Sequence[Polynomial],
     variables: int,
     *,
-    magnitudes: Sequence[float] = (0.6, 2.5),
+    magnitudes: Sequence[float] | np.ndarray = (0.6, 2.5),
     zero: bool = True,
     max_points: int = 5_000_000,
 ) -> GridCount:

@@ -13,15 +13,15 @@ from ..curves import AbstractCurve, Chord
 class Pair(eqx.Module):
     """Two minima p and q, the curve of constant loss between them, and the straight line.
 
-    ``curve`` is None where there is none: p and q lie in different components. ``barrier`` is how
-    far the line rises above its ends, at ``alpha``; each construction says whether in loss or in
-    distance, and whether exactly or at least. ``hypotheses`` says by name which held; where one
-    failed ``barrier`` is NaN. ``scale`` is the m or beta that makes q from p, or 1.
+    ``barrier`` is how far the line rises above its ends, at ``alpha``; each construction says
+    whether in loss or in distance, and whether exactly or at least. ``hypotheses`` says by name
+    which held; where one failed ``barrier`` is NaN. ``scale`` is the m or beta that makes q from p,
+    or 1.
     """
 
     p: PyTree
     q: PyTree
-    curve: AbstractCurve | None
+    curve: AbstractCurve
     chord: Chord
     alpha: Float[Array, ""]
     barrier: Float[Array, ""]
@@ -34,9 +34,13 @@ class Pair(eqx.Module):
         return all_true(self.hypotheses.values())
 
 
-def make_pair(
-    p: PyTree, q: PyTree, curve: AbstractCurve | None, *, barrier: Array, **fields: Any
-) -> Pair:
+def make_pair(p: PyTree, q: PyTree, curve: AbstractCurve, *, barrier: Array, **fields: Any) -> Pair:
     """The pair with its chord, and NaN for the barrier where a hypothesis failed."""
-    height: Array = jnp.where(all_true(fields["hypotheses"].values()), barrier, jnp.nan)
+    height = where_held(fields["hypotheses"], barrier)
     return Pair(p=p, q=q, curve=curve, chord=Chord(p, q), barrier=height, **fields)
+
+
+def where_held(hypotheses: dict[str, Bool[Array, ""]], value: Array) -> Array:
+    """The value, NaN where a hypothesis failed."""
+    held: Array = all_true(hypotheses.values())
+    return jnp.where(held, value, jnp.asarray(jnp.nan, value.dtype))

@@ -271,7 +271,6 @@ def test_opposite_pairs_are_minima_in_two_components():
     default = np.diag([-1.0, 1.0])
     pair = build(weights, x, y, default)
     assert bool(pair.holds)
-    assert pair.curve is None
     np.testing.assert_array_equal(pair.q[0], default @ weights[0])
     np.testing.assert_allclose(pair.q[2] @ pair.q[1] @ pair.q[0] @ x, y, rtol=1e-10, atol=1e-12)
     # The sign that no path of minima changes: det of W_1 on the row space of the product.
