@@ -11,6 +11,7 @@ from . import (
     networks as networks,
     topology as topology,
     training as training,
+    transforms as transforms,
 )
 from .actions import (
     Leg as Leg,

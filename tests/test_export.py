@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import symjax
-from symjax import barriers, bounds, geometry, linalg, networks, topology, training
+from symjax import barriers, bounds, geometry, linalg, networks, topology, training, transforms
 
 from .public_names import public_objects
 
@@ -28,6 +28,7 @@ NUMERICAL = (
     "networks",
     "topology",
     "training",
+    "transforms",
 )
 # `compress` is called by every geometry function on an action, `connecting_logs` by eq. (5).
 THROUGH_OTHERS = {"actions.compress", "linalg.connecting_logs"}
@@ -70,6 +71,11 @@ def on_curve(function):
 
 def at_half(curve):
     return curve(jnp.asarray(0.5))
+
+
+def step(transform, **extra):
+    """One update of a transformation that reads the parameters."""
+    return lambda pair: transform.update(pair, transform.init(pair), pair, **extra)
 
 
 def near():
@@ -202,6 +208,15 @@ CALLS = {
             )
         ),
         (PAIR, PAIR, jnp.asarray(0)),
+    ),
+    "transforms.charges": (functools.partial(transforms.charges, DEEP), (PAIR,)),
+    "transforms.charge_drift": (functools.partial(transforms.charge_drift, DEEP), (PAIR, PAIR)),
+    "transforms.track_charges": (step(transforms.track_charges(DEEP)), (PAIR,)),
+    "transforms.quotient_gradient": (step(transforms.quotient_gradient(DEEP)), (PAIR,)),
+    "transforms.orbit_constrained": (step(transforms.orbit_constrained(DEEP)), (PAIR,)),
+    "transforms.teleport": (
+        step(transforms.teleport(symjax.neuron_rescaling_action(3), every=1), value_fn=squared),
+        (PAIR,),
     ),
 }
 

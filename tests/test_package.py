@@ -32,6 +32,8 @@ STAGES = [
     {"bounds"},
     {"barriers"},
     {"topology"},
+    {"_orbits"},
+    {"transforms"},
     {"networks", "training"},
     {"studies"},
     {"plotting", "__main__"},

@@ -1,0 +1,113 @@
+"""Updates across the orbit only, or along it only."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from .._orbits import Acting, ball_factor, norm, orbit_of
+from ._common import require_params, require_positive
+
+
+class OrbitState(NamedTuple):
+    """How the last update lay to the orbit; NaN before the first."""
+
+    along: Float[Array, ""]
+    """The share of the update's norm, over the leaves that move, along the orbit: 0 to 1."""
+    residual: Float[Array, ""]
+    """How orthogonal the split is, relative: rounding where the least squares succeeded."""
+
+
+def _unknown(params: PyTree) -> OrbitState:
+    del params
+    return OrbitState(jnp.array(jnp.nan, jnp.float32), jnp.array(jnp.nan, jnp.float32))
+
+
+def _state(whole, rest, residual):
+    # |A m|^2 = |u|^2 - |u - A m|^2, taken as a ratio and never negative.
+    ratio = norm(rest) / jnp.where(norm(whole) > 0, norm(whole), 1.0)
+    along = jnp.where(norm(whole) > 0, jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0)), 0.0)
+    return OrbitState(along.astype(jnp.float32), residual.astype(jnp.float32))
+
+
+def quotient_gradient(symmetries: Acting) -> optax.GradientTransformationExtraArgs:
+    """Remove from each update its component along the orbit, where the function does not change.
+
+    u -> u - A (A^T A)^+ A^T u with A the tangent map of the orbit at the parameters, solved in the
+    algebra's coordinates by conjugate gradients: no matrix is formed, and the stabiliser does no
+    harm. The gradient of an invariant loss has no such component; momentum, adaptive rescaling,
+    noise and weight decay do, so this belongs after them. It is a first-order statement: a finite
+    step still drifts along the orbit at second order.
+
+    Raises ValueError where no symmetry is continuous, or ``params`` is not passed to ``update``.
+
+    Example:
+        >>> import optax, symjax
+        >>> optimiser = optax.chain(optax.adam(0.1), quotient_gradient(symjax.rescaling_action()))
+        >>> w = (jnp.array([[2.0]]), jnp.array([[1.0]]))
+        >>> grads = jax.grad(lambda w: (w[0] * w[1])[0, 0])(w)
+        >>> (v, u), _ = optimiser.update(grads, optimiser.init(w), w)
+        >>> round(float(2.0 * v[0, 0] - 1.0 * u[0, 0]), 5) + 0.0  # the orbit's direction is (2, -1)
+        0.0
+    """
+    orbit = orbit_of(symmetries)
+
+    def update(updates, state, params=None, **extra):
+        del state, extra
+        params = require_params("quotient_gradient", params)
+        whole = orbit.select(updates, params)
+        solved = orbit.solve(whole, params)
+        return (
+            orbit.replace(updates, solved.rest, params),
+            _state(whole, solved.rest, solved.residual),
+        )
+
+    return optax.GradientTransformationExtraArgs(_unknown, update)
+
+
+def orbit_constrained(
+    symmetries: Acting, *, radius: float = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """Keep the parameters on their orbit: fine-tune a second objective, preserve the function.
+
+    The update is replaced by exp(m).w - w, where A m is the projection of the update on the orbit's
+    tangent space (least norm m). So whatever objective the optimiser before it follows (sparsity,
+    quantisation, norm, flatness, nearness to another model), the network computes what it did.
+    An m longer than ``radius`` is shortened to it. Leaves that do not move get a zero update. Put
+    it last; rounding of the steps accumulates, one unit of the parameters' precision each.
+
+    Raises ValueError where no symmetry is continuous, ``radius`` is not positive, or ``params`` is
+    not passed to ``update``.
+
+    Example:
+        >>> import optax, symjax
+        >>> optimiser = optax.chain(optax.sgd(0.1), orbit_constrained(symjax.rescaling_action()))
+        >>> w = (jnp.array([[2.0]]), jnp.array([[1.0]]))
+        >>> state = optimiser.init(w)
+        >>> for _ in range(100):  # the least |v|^2 + |u|^2 with v u = 2
+        ...     u, state = optimiser.update(jax.tree.map(lambda x: 2 * x, w), state, w)
+        ...     w = optax.apply_updates(w, u)
+        >>> [round(float(x[0, 0]), 4) for x in w]
+        [1.4142, 1.4142]
+    """
+    orbit = orbit_of(symmetries)
+    require_positive("radius", radius)
+
+    def update(updates, state, params=None, **extra):
+        del state, extra
+        params = require_params("orbit_constrained", params)
+        whole = orbit.select(updates, params)
+        solved = orbit.solve(whole, params)
+        shrink = ball_factor(solved.value, radius)
+        m = jax.tree.map(lambda x: x * shrink.astype(x.dtype), solved.value)
+        moved = orbit.select(orbit.move(m, params), params)
+        steps = jax.tree.map(jnp.subtract, moved, orbit.select(params, params))
+        still = jax.tree.map(jnp.zeros_like, updates)
+        return (
+            orbit.replace(still, steps, params),
+            _state(whole, solved.rest, solved.residual),
+        )
+
+    return optax.GradientTransformationExtraArgs(_unknown, update)

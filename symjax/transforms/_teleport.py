@@ -1,0 +1,117 @@
+"""Teleportation: jump along the orbit to where the next steps do more."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._checks import require
+from .._orbits import Acting, ascend, dot, orbit_of
+from ._common import require_count, require_params, require_positive
+
+Objective = Literal["gradient_norm", "curvature"]
+
+
+class TeleportState(NamedTuple):
+    """How many updates there were, and what the last jump did; NaN before the first jump."""
+
+    count: Int[Array, ""]
+    before: Float[Array, ""]
+    """The gradient's norm, or the curvature along the gradient, where the jump started."""
+    after: Float[Array, ""]
+    """The same where it ended."""
+
+
+def _slope_norm(loss, params):
+    gradient = jax.grad(loss)(params)
+    return jnp.sqrt(dot(gradient, gradient))
+
+
+def _curvature(loss, params):
+    gradient, bent = jax.jvp(jax.grad(loss), (params,), (jax.grad(loss)(params),))
+    return dot(gradient, bent) / dot(gradient, gradient)
+
+
+def teleport(
+    symmetries: Acting,
+    *,
+    every: int,
+    steps: int = 8,
+    radius: float = 1.0,
+    objective: Objective = "gradient_norm",
+) -> optax.GradientTransformationExtraArgs:
+    """Every so many steps jump along the orbit: same loss, better place (Zhao et al. 2022).
+
+    After each ``every``-th step comes a jump to exp(m).w with |m| <= ``radius``, where m climbs
+    ``objective`` in the Lie algebra by ``steps`` tries: "gradient_norm" raises |grad L|,
+    "curvature" lowers the curvature g^T H g / |g|^2 along the gradient g. A try that does not
+    improve is not taken, so it never gets worse. It is a local search, not the best place of the
+    orbit.
+
+    Put it last in a chain, and pass the loss: ``update(grads, state, params, value_fn=loss)`` with
+    loss(params) a scalar, as Optax's line searches want it. The step of the optimiser is taken
+    first, then the jump; momenta are not moved along. Needs one gradient of the objective (a
+    second, or third, derivative of the loss) per try.
+
+    Raises ValueError where no symmetry is continuous, for options out of range, or where ``params``
+    or ``value_fn`` is not passed to ``update``.
+
+    Example:
+        >>> import optax, symjax
+        >>> loss = lambda w: (w[0] * w[1])[0, 0] ** 2
+        >>> optimiser = optax.chain(optax.sgd(0.1), teleport(symjax.rescaling_action(), every=1))
+        >>> w = (jnp.array([[1.1]]), jnp.array([[1.0]]))
+        >>> updates, state = optimiser.update(
+        ...     jax.grad(loss)(w), optimiser.init(w), w, value_fn=loss
+        ... )
+        >>> bool(state[-1].after > 1.2 * state[-1].before)
+        True
+    """
+    orbit = orbit_of(symmetries)
+    require_count("every", every)
+    require_count("steps", steps)
+    require_positive("radius", radius)
+    require(
+        objective in ("gradient_norm", "curvature"),
+        f"`objective` must be 'gradient_norm' or 'curvature', got {objective!r}.",
+    )
+
+    def jump(arrived: PyTree, loss):
+        if objective == "gradient_norm":
+            # The logarithm: a step of the search then does not depend on the scale of the loss.
+            score = lambda w: jnp.log(_slope_norm(loss, w))
+        else:
+            score = lambda w: -_curvature(loss, w)
+        _, target, after, before = ascend(orbit, score, arrived, radius=radius, steps=steps)
+        values = jnp.stack([before, after]).astype(jnp.float32)
+        return target, jnp.exp(values) if objective == "gradient_norm" else -values
+
+    def init(params):
+        del params
+        unknown = jnp.array(jnp.nan, jnp.float32)
+        return TeleportState(jnp.zeros((), jnp.int32), unknown, unknown)
+
+    def update(updates, state, params=None, *, value_fn=None, **extra):
+        del extra
+        params = require_params("teleport", params)
+        require(
+            callable(value_fn),
+            "`value_fn` must be passed to update: teleport needs update(updates, state, params, "
+            "value_fn=loss) to know the loss at other points.",
+        )
+
+        def teleported(u):
+            target, values = jump(optax.apply_updates(params, u), value_fn)
+            rows = (orbit.select(tree, params) for tree in (target, params, u))
+            return tuple((a - b).astype(x.dtype) for a, b, x in zip(*rows, strict=True)), values
+
+        def stayed(u):
+            return orbit.select(u, params), jnp.stack([state.before, state.after])
+
+        count = state.count + 1
+        moved, values = jax.lax.cond(count % every == 0, teleported, stayed, updates)
+        return orbit.replace(updates, moved, params), TeleportState(count, values[0], values[1])
+
+    return optax.GradientTransformationExtraArgs(init, update)
