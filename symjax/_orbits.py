@@ -244,7 +244,8 @@ def ascend(
         better = (new > value) | (k == 0)
         pick = lambda a, b: jax.tree.map(lambda x, y: jnp.where(better, x, y), a, b)
         m, moved, value, gradient = pick((trial, there, new, slant), (m, moved, value, gradient))
-        step = jnp.where(k == 0, step, jnp.where(better, jnp.minimum(2 * step, radius), step / 4))
+        factor = jnp.where(k == 0, 1.0, jnp.where(better, 2.0, 0.25)).astype(step.dtype)
+        step = jnp.minimum(factor * step, radius)
         trial, start = ahead(m, gradient, step), jnp.where(k == 0, new, start)
         return m, moved, value, gradient, step, trial, start
 
