@@ -9,6 +9,10 @@ from typing import Any
 from jaxtyping import PyTree
 
 from ._report import Symmetries as Symmetries, Symmetry as Symmetry
+from ._specs import (
+    actions_from_permutation_spec as actions_from_permutation_spec,
+    permutation_spec as permutation_spec,
+)
 
 
 def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) -> Symmetries:
