@@ -8,6 +8,7 @@ from . import (
     geometry as geometry,
     groups as groups,
     linalg as linalg,
+    matching as matching,
     networks as networks,
     topology as topology,
     training as training,
@@ -56,6 +57,7 @@ from .groups import (
     SignFlip as SignFlip,
     Translation as Translation,
 )
+from .matching import match as match
 from .verification import (
     completeness as completeness,
     redundancy as redundancy,

@@ -33,6 +33,7 @@ STAGES = [
     {"barriers"},
     {"topology"},
     {"_orbits"},
+    {"matching"},
     {"transforms"},
     {"networks", "training"},
     {"studies"},

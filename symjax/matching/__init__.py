@@ -1,0 +1,9 @@
+"""Which group element brings two models together, and what merging them then gives."""
+
+from ._elements import (
+    apply_element as apply_element,
+    identity_element as identity_element,
+    load_element as load_element,
+    save_element as save_element,
+)
+from ._match import Match as Match, match as match

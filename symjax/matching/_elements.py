@@ -1,0 +1,167 @@
+"""Elements of a list of symmetries: apply, check, save and load."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .._checks import describe, require
+from ..discovery import Symmetry
+from ..groups import AbstractGroup, Permutation, Product, Translation
+from ._table import linear_actions
+
+Element: TypeAlias = tuple[Any, ...]
+"""One group element for each symmetry, in their order."""
+
+
+def apply_element(
+    symmetries: Sequence[Symmetry], element: Element, params: PyTree, *, inverse: bool = False
+) -> PyTree:
+    """The parameters moved by one element of each symmetry; by their inverse if asked.
+
+    Permutations act first, then scalings, signs and matrices, then translations, whatever the order
+    of the list: this is the order in which `match` hands an element back. Works under jit and vmap.
+
+    Raises ValueError for an element of another number of symmetries, or an entry whose structure or
+    shape is not that of its group.
+
+    Example:
+        >>> from symjax import Permutation, Leg, linear_action, Symmetry, matching
+        >>> legs = [Leg(0, 0), Leg(1, 1)]
+        >>> swap = Symmetry("hidden units", linear_action(Permutation(2), legs), ("0", "1"))
+        >>> params = (jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0]]))
+        >>> moved = matching.apply_element([swap], (jnp.array([1, 0]),), params)
+        >>> [w.ravel().tolist() for w in moved]
+        [[2.0, 1.0], [4.0, 3.0]]
+    """
+    check_element(symmetries, element)
+    actions = linear_actions(symmetries)
+    order = sorted((rank, i) for i, a in enumerate(actions) for rank in _ranks(a.factors))
+    for rank, i in reversed(order) if inverse else order:
+        action = actions[i]
+        g: Any = _part(action.group, element[i], rank)
+        params = action(action.group.inverse(g) if inverse else g, params)
+    return params
+
+
+def _ranks(groups: Sequence[AbstractGroup]) -> list[tuple[int, int]]:
+    return sorted({_rank(group) for group in groups})
+
+
+def _rank(group):
+    """When a group acts; among permutations, those of blocks before those inside the blocks."""
+    if isinstance(group, Permutation):
+        return (0, len(jax.eval_shape(group.identity).shape))
+    return (2 if isinstance(group, Translation) else 1, 0)
+
+
+def _part(group, g, rank):
+    """The entries of a product that act at this point; the identity for the others."""
+    if not isinstance(group, Product):
+        return g
+    rows = zip(group.groups, g, group.identity(), strict=True)
+    return tuple(entry if _rank(one) == rank else nothing for one, entry, nothing in rows)
+
+
+def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Element:
+    """The element that moves nothing."""
+    return tuple(s.group.identity(dtype) for s in symmetries)
+
+
+def check_element(symmetries: Sequence[Symmetry], element: Any) -> None:
+    """Raise ValueError unless the element has one entry of the right kind for each symmetry."""
+    linear_actions(symmetries)
+    require(
+        isinstance(element, tuple | list) and len(element) == len(symmetries),
+        f"`element` must have one entry for each of {len(symmetries)} symmetries, got "
+        f"{type(element).__name__}"
+        + (f" of {len(element)}." if isinstance(element, tuple | list) else "."),
+    )
+    for i, (symmetry, g) in enumerate(zip(symmetries, element, strict=True)):
+        like = jax.eval_shape(symmetry.group.identity)
+        got, want = jax.tree.structure(g), jax.tree.structure(like)
+        same = got == want and all(
+            jnp.shape(x) == y.shape
+            for x, y in zip(jax.tree.leaves(g), jax.tree.leaves(like), strict=True)
+        )
+        require(
+            same,
+            f"`element[{i}]` is not an element of {symmetry.group} ('{symmetry.name}'): expected "
+            f"{_shapes(like)}, got {_shapes(g)}.",
+        )
+
+
+def _shapes(tree):
+    return ", ".join(describe(x) for x in jax.tree.leaves(tree)) or "nothing"
+
+
+def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Element) -> None:
+    """Write an element to an ``.npz`` file, with the names and groups that it belongs to (host).
+
+    Raises ValueError for an element that is not one of these symmetries.
+    """
+    check_element(symmetries, element)
+    arrays: dict[str, Any] = {
+        f"{i}/{k}": np.asarray(x)
+        for i, g in enumerate(element)
+        for k, x in enumerate(jax.tree.leaves(g))
+    }
+    heading = np.frombuffer(json.dumps(_heading(symmetries)).encode(), np.uint8)
+    # Written beside and renamed: a file of this name is whole or not there.
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, symmetries=heading, **arrays)
+    partial.replace(path)
+
+
+def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
+    """Read an element that `save_element` wrote (host-only).
+
+    Raises ValueError for a file that is truncated or is no such file, and for an element of other
+    symmetries, naming the first that differs.
+    """
+    linear_actions(symmetries)
+    try:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        heading = json.loads(stored.pop("symmetries").tobytes())
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"`path` {str(path)!r} is truncated or is not an element saved by save_element: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    expected = _heading(symmetries)
+    require(
+        len(heading) == len(expected),
+        f"The element in {str(path)!r} is of {len(heading)} symmetries, `symmetries` has "
+        f"{len(expected)}.",
+    )
+    for i, (got, want) in enumerate(zip(heading, expected, strict=True)):
+        require(
+            got == want,
+            f"The element in {str(path)!r} is of another model: its symmetry {i} is {got}, "
+            f"`symmetries[{i}]` is {want}.",
+        )
+    element = []
+    for i, symmetry in enumerate(symmetries):
+        structure = jax.tree.structure(jax.eval_shape(symmetry.group.identity))
+        names = [f"{i}/{k}" for k in range(structure.num_leaves)]
+        require(
+            all(name in stored for name in names),
+            f"`path` {str(path)!r} lacks entry {i} of its element.",
+        )
+        element.append(jax.tree.unflatten(structure, [jnp.asarray(stored[n]) for n in names]))
+    check_element(symmetries, tuple(element))
+    return tuple(element)
+
+
+def _heading(symmetries):
+    return [[s.name, str(s.group), list(s.leaves)] for s in symmetries]

@@ -1,0 +1,215 @@
+"""The group element that brings one model nearest to another."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from .._checks import is_concrete, is_floating, path_name, require, require_same_tree
+from ..discovery import Symmetry
+from ..groups import Product
+from ..linalg._precision import computing_dtype
+from ._activations import push_activations
+from ._elements import Element
+from ._search import SAME, anchored, balanced, descend, shuffled, squared_distance
+from ._solvers import FLOOR, add
+from ._state import pull_back, start
+from ._table import host_leaves, make_table
+from ._units import find_units
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What `match` found (host-only).
+
+    Attributes:
+        element: one group element for each symmetry, in their order; see `apply_element`.
+        params: the parameters of B moved by it.
+        before: the distance from A to B, over all floating leaves.
+        after: the distance from A to the moved B; never more than ``before``, up to rounding.
+        iterations: sweeps over all symmetries of the start that won.
+        converged: whether its last sweep changed nothing.
+        start: which start won: "as given", "anchored" or "restart 1", ...
+        notes: what a reader of the numbers must know, such as a group that the weights do not fix.
+    """
+
+    element: Element
+    params: PyTree
+    before: float
+    after: float
+    iterations: int
+    converged: bool
+    start: str
+    notes: tuple[str, ...] = ()
+
+
+def match(
+    symmetries: Sequence[Symmetry],
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    activations: Mapping[int, tuple[Array, Array]] | None = None,
+    restarts: int = 4,
+    key: Key[Array, ""] | None = None,
+) -> Match:
+    """The element g of all the symmetries that brings g.B nearest to A, with g.B (host-only).
+
+    min over g of |A - g.B|, by coordinate descent: permutations by linear assignment, orthogonal
+    matrices by Procrustes, scales by the exact minimum of one variable, matrices of GL by least
+    squares and Gauss-Newton steps, signs, phases and translations exactly, one after the other
+    until nothing improves. The distance is not convex in g, so there are several starts. "As given"
+    is B itself. The others first bring both models to the smallest norm on their orbits, which is
+    convex, so that only isometries are left, and match these: "anchored" takes the symmetries in
+    the order in which they can be known, from the inputs and outputs inwards; each of the
+    ``restarts`` begins at random permutations, drawn with ``key``.
+
+    ``activations`` maps the number of a symmetry to a pair of arrays (samples, n): what its axis
+    holds in A and in B on the same inputs. That symmetry is then matched on these (activation
+    matching) and the others on the weights. Everything is computed in float64 with NumPy.
+
+    The paper's Prop. 5.2 needs such permutations and its discussion asks for them.
+
+    Raises ValueError for parameters of different structure, naming the first leaf that differs; for
+    a NaN; for no symmetries; for activations that do not fit or that do not determine the element.
+
+    Example:
+        >>> import symjax
+        >>> from symjax import Leg, Permutation, Symmetry
+        >>> action = symjax.linear_action(Permutation(2), [Leg(0, 0), Leg(1, 1)])
+        >>> a = (jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0]]))
+        >>> b = (jnp.array([[2.0], [1.0]]), jnp.array([[4.0, 3.0]]))
+        >>> found = symjax.match([Symmetry("units", action, ("0", "1"))], a, b)
+        >>> found.element[0].tolist(), found.after
+        ([1, 0], 0.0)
+    """
+    _check(symmetries, params_a, params_b, restarts)
+    table = make_table(symmetries, params_a)
+    random = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
+    target, leaves = host_leaves(params_a), host_leaves(params_b)
+    floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
+
+    given, free = push_activations(table, symmetries, start(table, leaves), activations or {})
+    best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
+    for name, isometries, state in _starts(table, target, given, free, restarts, random):
+        units = find_units(table, free)
+        state, sweeps, converged = descend(
+            table, units, target, state, free=free, isometric=False, random=random
+        )
+        distance = squared_distance(target, state.leaves, floating)
+        if best is None or distance < best[0]:
+            best = distance, name, state, sweeps + isometries, converged
+        if best[0] <= SAME**2 * size:
+            break
+    assert best is not None
+    _, name, state, sweeps, converged = best
+    return Match(
+        _public_element(table, symmetries, state, params_b),
+        moved := _public_params(table, state, params_b),
+        squared_distance(target, leaves, floating) ** 0.5,
+        squared_distance(target, host_leaves(moved), floating) ** 0.5,
+        sweeps,
+        converged,
+        name,
+        (
+            *_undetermined(table, symmetries, target, "A"),
+            *_undetermined(table, symmetries, leaves, "B"),
+        ),
+    )
+
+
+def _key(key):
+    return jax.random.key(0) if key is None else key
+
+
+def _check(symmetries, params_a, params_b, restarts):
+    require(
+        isinstance(symmetries, Sequence) and len(symmetries) > 0,
+        "`symmetries` must be a sequence of at least one symjax.Symmetry.",
+    )
+    require(
+        isinstance(restarts, int) and restarts >= 0,
+        f"`restarts` must be a number of restarts, 0 or more, got {restarts!r}.",
+    )
+    require_same_tree("params_a", params_a, "params_b", params_b)
+    require(
+        is_concrete(params_a, params_b),
+        "`match` runs on the host: call it outside jit, on concrete parameters.",
+    )
+    _require_finite("params_a", params_a)
+    _require_finite("params_b", params_b)
+
+
+def _require_finite(name, params):
+    # On the host: `require_finite` compiles a program for every shape of a leaf.
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    for path, leaf in zip(paths, host_leaves(params), strict=True):
+        require(
+            leaf.dtype.kind != "f" or bool(np.isfinite(leaf).all()),
+            f"`{name}` holds a NaN or an infinity at leaf '{path}'; expected finite numbers.",
+        )
+
+
+def _starts(table, target, given, free, restarts, random):
+    """Each start with its name and the sweeps over isometries that it took."""
+    units = find_units(table, free)
+    level = balanced(table, start(table, target), free)
+    begin = balanced(table, given, free)
+    isometric = [i for i in free if table.factors[i].kind not in ("scale", "shift")]
+    if not isometric:
+        restarts = 0
+    for number in range(1 + restarts):
+        if number == 0:
+            state = anchored(table, units, level.leaves, begin, free=free)
+        else:
+            state = shuffled(table, begin, free, random)
+        state, sweeps, _ = descend(
+            table, units, level.leaves, state, free=isometric, isometric=True, random=random
+        )
+        name = f"restart {number}" if number else "anchored"
+        yield name, sweeps, pull_back(table, state, level)
+    yield "as given", 0, given
+
+
+def _public_element(table, symmetries, state, params):
+    """The element as the groups hold it, in the dtype of the parameters."""
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(params) if is_floating(leaf)]
+    dtype = computing_dtype(*dtypes)
+    entries = [[] for _ in symmetries]
+    for factor, h in zip(table.factors, state.element, strict=True):
+        g = factor.write(h)
+        entries[factor.symmetry].append(jnp.asarray(g, None if g.dtype.kind == "i" else dtype))
+    return tuple(
+        tuple(entry) if isinstance(symmetry.group, Product) else entry[0]
+        for symmetry, entry in zip(symmetries, entries, strict=True)
+    )
+
+
+def _public_params(table, state, params):
+    """The moved parameters in the dtypes of ``params``; a leaf that none moves is the same one."""
+    leaves, structure = jax.tree.flatten(params)
+    moved = [
+        jnp.asarray(here.astype(leaf.dtype)) if table.touching(i) else leaf
+        for i, (leaf, here) in enumerate(zip(leaves, state.leaves, strict=True))
+    ]
+    return jax.tree.unflatten(structure, moved)
+
+
+def _undetermined(table, symmetries, leaves, model):
+    """A note for every matrix group whose places have fewer directions than it moves."""
+    for factor in table.factors:
+        if factor.kind != "linear":
+            continue
+        for sign, word in ((1, "writes"), (-1, "reads")):
+            places = [p.unfold(leaves[p.leaf]) for p in factor.places if p.power * sign > 0]
+            if not places:
+                continue
+            values = np.linalg.eigvalsh(add(x @ x.mT for x in places))
+            rank = int((values > FLOOR * np.maximum(values[..., -1:], 1e-300)).sum(-1).min())
+            if rank < values.shape[-1]:
+                yield (
+                    f"'{symmetries[factor.symmetry].name}': what {word} this axis in {model} has "
+                    f"rank {rank} of {values.shape[-1]}; the element is not determined there."
+                )

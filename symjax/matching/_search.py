@@ -1,0 +1,152 @@
+"""Coordinate descent over the factors of a table, and where to start it."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from ._solvers import balance, compact, nearest
+from ._state import State, push
+from ._table import Factor, Table
+from ._units import Units, assign_units
+
+STILL = 1e-7
+"""A sweep that lowers the squared distance by less than this part of it is the last one."""
+
+SAME = 1e-7
+"""Models nearer than this part of their size are on one orbit: nothing is left to improve."""
+
+
+def balanced(table: Table, state: State, free: Sequence[int], *, sweeps: int = 200) -> State:
+    """The point of smallest norm on the orbit under scalings, matrices and translations.
+
+    Unique up to isometries (`balance`), so two models of one orbit differ by isometries after it.
+    """
+    kinds = ("scale", "complex", "linear", "shift")
+    moving = [i for i in free if table.factors[i].kind in kinds]
+    places = {leaf for i in moving for leaf in table.factors[i].leaves}
+    norm = np.inf
+    for _ in range(sweeps):
+        for i in moving:
+            factor = table.factors[i]
+            h = balance(factor, [(p, p.unfold(state.leaves[p.leaf])) for p in factor.places])
+            state = push(table, state, i, h)
+        before, norm = norm, sum(np.sum(state.leaves[leaf] ** 2) for leaf in places)
+        # A one-sided scale may raise the norm; the square of what is left to move is the change.
+        if abs(before - norm) <= 1e-13 * norm:
+            break
+    return state
+
+
+def squared_distance(
+    target: Sequence[np.ndarray], leaves: Sequence[np.ndarray], places: Collection[int]
+) -> float:
+    """The sum of |a - b|^2 over some of the leaves."""
+    return float(sum(np.sum((target[i] - leaves[i]) ** 2) for i in places))
+
+
+def pairs_of(
+    factor: Factor,
+    target: Sequence[np.ndarray],
+    leaves: Sequence[np.ndarray],
+    allowed: Collection[int] | None = None,
+):
+    """The (place, target, here) of a factor, on some of the leaves."""
+    return [
+        (p, p.unfold(target[p.leaf]), p.unfold(leaves[p.leaf]))
+        for p in factor.places
+        if allowed is None or p.leaf in allowed
+    ]
+
+
+def improve(
+    table: Table, units: Units, target: Sequence[np.ndarray], state: State, i: int, isometric: bool
+) -> State:
+    """The state after one factor has been moved to its best, or the same state."""
+    factor = table.factors[i]
+    moved = {*factor.leaves}
+    if isometric and i in units:
+        new = assign_units(table, units[i], target, state)
+        moved |= {leaf for j in units[i].inner for leaf in table.factors[j].leaves}
+    else:
+        solve = compact if isometric else nearest
+        h = solve(factor, pairs_of(factor, target, state.leaves))
+        new = push(table, state, i, h)
+    before = squared_distance(target, state.leaves, moved)
+    after = squared_distance(target, new.leaves, moved)
+    return new if after < before else state
+
+
+def descend(
+    table: Table,
+    units: Units,
+    target: Sequence[np.ndarray],
+    state: State,
+    *,
+    free: Sequence[int],
+    isometric: bool,
+    random: np.random.Generator,
+    sweeps: int = 500,
+) -> tuple[State, int, bool]:
+    """Move one factor after the other to its best until a whole sweep changes nothing."""
+    everywhere = sorted({leaf for i in free for leaf in table.factors[i].leaves})
+    distance = squared_distance(target, state.leaves, everywhere)
+    enough = SAME**2 * squared_distance(target, [0 * x for x in target], everywhere)
+    for sweep in range(sweeps):
+        for i in random.permutation(np.asarray(free, int)):
+            state = improve(table, units, target, state, int(i), isometric)
+        before, distance = distance, squared_distance(target, state.leaves, everywhere)
+        if before - distance <= STILL * before or distance <= enough:
+            return state, sweep + 1, True
+    return state, sweeps, False
+
+
+def anchored(
+    table: Table,
+    units: Units,
+    target: Sequence[np.ndarray],
+    state: State,
+    *,
+    free: Sequence[int],
+) -> State:
+    """A start for `descend`: factors in the order in which they can be known.
+
+    The places of a factor say little while their other axes are moved by factors that are not yet
+    known. So the next factor is always the one with the largest part of its squared norm on leaves
+    that nothing unknown moves: from the inputs and the outputs of a network towards its middle.
+    """
+    waiting = {i for i in free if table.factors[i].kind not in ("scale", "shift")}
+    inner = {j for i in waiting & units.keys() for j in units[i].inner}
+    heads = waiting - inner
+    while heads:
+        known = {i: _known_leaves(table, units, target, i, waiting) for i in heads}
+        i = max(sorted(heads), key=lambda i: known[i][0])
+        _, leaves = known[i]
+        leaves = leaves or set(table.factors[i].leaves)
+        if i in units:
+            state = assign_units(table, units[i], target, state, leaves)
+        else:
+            factor = table.factors[i]
+            pairs = pairs_of(factor, target, state.leaves, leaves)
+            state = push(table, state, i, compact(factor, pairs))
+        heads.discard(i)
+        waiting -= {i, *(units[i].inner if i in units else ())}
+    return state
+
+
+def _known_leaves(table, units, target, i, waiting):
+    """The leaves of a factor that no other unknown factor moves, and their part of its norm."""
+    own = {i, *(units[i].inner if i in units else ())}
+    size = lambda leaves: sum(np.sum(target[leaf] ** 2) for leaf in leaves)
+    leaves = table.factors[i].leaves
+    known = {leaf for leaf in leaves if not (set(table.touching(leaf)) - own) & waiting}
+    return size(known) / max(size(leaves), 1e-300), known
+
+
+def shuffled(table: Table, state: State, free: Sequence[int], random: np.random.Generator) -> State:
+    """The state moved by a random permutation of every free factor that has one."""
+    for i in free:
+        factor = table.factors[i]
+        if factor.kind == "permutation":
+            h = random.permuted(factor.identity(), axis=1)
+            state = push(table, state, i, h)
+    return state
