@@ -86,10 +86,9 @@ def run(config: Config, progress: Progress) -> Result:
             rows.append(_linear_case(rng, config.largest, paths=i < config.paths))
             if i % 100 == 0:
                 progress(0.8 * i / config.cases, f"{config.cases} linear networks")
-        data: Data = {
-            name: np.array([row[name] for row in rows]) for name in rows[0]
-        } | _grid_tables(rng, lambda f: progress(0.8 + 0.2 * f, "counts by the grid"))
-    data |= _two_layer_counts(rng)
+        tables = _grid_tables(rng, lambda f: progress(0.8 + 0.2 * f, "counts by the grid"))
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    data = {**columns, **tables, **_two_layer_counts(rng)}
     progress(1.0, "done")
     return Result(data, _statements(data), draw, _notes(data), _units())
 
@@ -146,7 +145,10 @@ def _problem(rng, largest):
     u, s, vt = np.linalg.svd(x)
     size = min(widths[-1], rank_x)
     values = np.sort(rng.choice([1.0, 1.5, 2.0, 3.0], size=size))[::-1]
-    values = values * (1.0 if rng.random() < 0.6 else rng.uniform(0.5, 2.0, size=size))
+    if rng.random() < 0.4:
+        values[:] = 2.0
+    elif rng.random() < 0.5:
+        values = np.sort(rng.uniform(0.5, 3.0, size=size))[::-1]
     values[size - int(rng.choice(size + 1, p=_mostly_none(size))) :] = 0.0
     ortho = lambda k: np.linalg.qr(rng.normal(size=(k, k)))[0]
     seen = (ortho(widths[-1])[:, :size] * values) @ ortho(rank_x)[:, :size].T
@@ -206,25 +208,22 @@ def _signs(problem: Problem, weights):
 
 def _grid_tables(rng, progress) -> Data:
     """Counts of the formulas beside those of the grid, for all that the grid can reach."""
-    formula, grid, names = [], [], []
+    formula, grid = [], []
     total = len(RESIDUAL) + len(LINEAR)
     for n, blocks in RESIDUAL:
         data = rng.normal(size=(2, n, n + 1))
         formula.append(residual_minimum(n, blocks, *data).count)
         chains = [[n, *hidden, n] for hidden in blocks]
         grid.append(_by_grid(chains, 1.0))
-        names.append(f"residual n = {n}, blocks {blocks}")
-        progress(len(names) / total)
+        progress(len(grid) / total)
     for widths in LINEAR:
         data = rng.normal(size=(widths[0], 4)), rng.normal(size=(widths[-1], 4))
         formula.append(linear_minimum(widths, *data).count)
         grid.append(_by_grid([list(widths[:-1])], 0.0))
-        names.append(f"linear {widths}")
-        progress(len(names) / total)
+        progress(len(grid) / total)
     return {
         "grid_formula": np.array(formula),
         "grid_count": np.array(grid),
-        "grid_case": np.array(names),
         "grid_residual": np.arange(total) < len(RESIDUAL),
     }
 
@@ -248,9 +247,9 @@ def _by_grid(chains, epsilon):
     return count_by_grid(polynomials, start, magnitudes=(0.6, 3.0), zero=start < 8).count
 
 
-def _two_layer_counts(rng) -> Data:
+def _two_layer_counts(rng) -> dict[str, np.ndarray]:
     """Orbits of random networks with h hidden units, and their points counted one by one."""
-    data: Data = {"hidden": np.arange(1, 6)}
+    data = {"hidden": np.arange(1, 6)}
     kinds: tuple[tuple[Literal["homogeneous", "odd"], bool], ...]
     kinds = (("homogeneous", False), ("odd", True))
     for kind, flips in kinds:
@@ -361,9 +360,8 @@ def _units() -> dict[str, str]:
         "path_error": "(case,) largest product error on a path, relative; NaN where none was built",
         "pairs_apart": "(case,) pairs of different labels tried",
         "kept_apart": "(case,) of those, pairs that are said to be in different components",
-        "grid_formula": "(network,) components by the formula",
+        "grid_formula": "(network,) components by the formula; RESIDUAL in order, then LINEAR",
         "grid_count": "(network,) components by the grid",
-        "grid_case": "(network,) name",
         "grid_residual": "(network,) whether it is a residual network",
         "hidden": "(width,) hidden units",
         "homogeneous_count": "(width,) components of the orbit",
