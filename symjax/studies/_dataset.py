@@ -34,8 +34,6 @@ class Stored(Mapping[str, np.ndarray]):
         with _damaged(path):
             self._group = zarr.open_group(path, mode="r", zarr_format=FORMAT)
             self._names = sorted(self._group.array_keys())
-        if not self._names:
-            raise StudyError(f"{path} holds no arrays.")
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:

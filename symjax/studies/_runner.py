@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import time
-import types
 from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +27,7 @@ from ._dataset import Stored, finish, write_networks
 from ._log import Log, replace_file, require_same
 from ._manifest import identity, manifest
 from ._report import report
-from ._result import Progress, Result, StudyError as StudyError
+from ._result import Progress, Result, Statement, StudyError as StudyError
 from ._sampling import Study, sample
 from ._statistics import Running, parse_until, table
 
@@ -70,23 +69,12 @@ def load(name: str) -> ModuleType:
             raise StudyError(
                 f"study {name!r} needs {wanted}: pip install 'symjax-symmetry[studies]'"
             )
-    return module if hasattr(module, "study") else _whole(module)
+    return module
 
 
-def _whole(module: ModuleType) -> Any:
-    """A study that still runs as a whole, ``run(config, progress)``, as one of one item."""
-    item = Study(1, (lambda key, index: {"item": index},), 0)
-
-    def conclude(config, data):
-        result = module.run(config, lambda fraction, message: None)
-        return dataclasses.replace(result, units={"item": "(item,) 0", **result.units})
-
-    return types.SimpleNamespace(
-        Config=module.Config,
-        study=lambda _: item,
-        conclude=conclude,
-        draw=getattr(module, "draw", None),
-    )
+def networks_of(module: ModuleType, config: Any) -> Study:
+    """What a study measures on networks; none for one that runs as a whole."""
+    return module.study(config) if hasattr(module, "study") else Study()
 
 
 def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] = ()) -> None:
@@ -122,7 +110,7 @@ def run_study(
     """
     module, out, how = load(name), Path(out), how or How()
     progress = progress or (lambda fraction, message: None)
-    study = module.study(config)
+    study = networks_of(module, config)
     try:
         until = parse_until(how.until, study.shapes())
         log = Log(out / UNFINISHED, identity(name, config, study, until, how.chunk))
@@ -131,7 +119,7 @@ def run_study(
             require_same(out, earlier["identity"], log.identity)
             log.remove()
             agree(study.networks)
-            return _conclude(module, config, out)
+            return _finished(module, earlier, out)
         missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         done = _open(log, how)
     except StudyError:
@@ -140,7 +128,7 @@ def run_study(
     try:
         wall, processor = time.perf_counter(), time.process_time()
         networks = _compute(study, log, done, how.chunk, until, progress)
-        result = _write(log, module, config, networks)
+        result = _write(log, module, config, networks, progress)
         seconds = {
             "wall_seconds": round(time.perf_counter() - wall, 2),
             # All threads together, and the same on a busy machine.
@@ -164,7 +152,7 @@ def follow(name: str, config: Any, how: How) -> None:
     Raises:
         StudyError: where process 0 refused the run, and says why there.
     """
-    study = load(name).study(config)
+    study = networks_of(load(name), config)
     start = agree(0)
     if start == FAILED:
         raise StudyError("process 0 refused the run.")
@@ -223,9 +211,10 @@ def _compute(
     running, pace = Running(), _Pace(study.networks, next(iter(until), None))
     for start, piece in log.pieces():
         running.add(start, piece)
+    if study.networks:
+        progress(0.0, "compiling")
     try:
         start = agree(study.networks if running.meets(until) else done)
-        progress(0.0, "compiling")
         for begin, piece in sample(study, start, chunk):
             try:
                 log.commit(begin, piece)
@@ -279,13 +268,16 @@ class _Pace:
         return due
 
 
-def _write(log: Log, module: ModuleType, config: Any, networks: int) -> Result:
+def _write(log: Log, module: ModuleType, config: Any, networks: int, progress: Progress) -> Result:
     """The arrays of all networks as one dataset, and what the study concludes from them."""
     work = log.folder / "result"
     shutil.rmtree(work, ignore_errors=True)
     try:
         write_networks(work / "data.zarr", log.pieces(), networks)
-        result = module.conclude(config, Stored(work / "data.zarr"))
+        if networks:
+            result = module.conclude(config, Stored(work / "data.zarr"))
+        else:
+            result = module.run(config, progress)
         about = log.identity | {"title": STUDIES[log.identity["study"]], "seed": config.seed}
         finish(work / "data.zarr", result.data, result.units, about)
     except OSError as error:
@@ -296,10 +288,11 @@ def _write(log: Log, module: ModuleType, config: Any, networks: int) -> Result:
     return dataclasses.replace(result, data=Stored(work / "data.zarr"))
 
 
-def _conclude(module: ModuleType, config: Any, out: Path) -> Result:
+def _finished(module: ModuleType, manifest: dict[str, Any], out: Path) -> Result:
     """The result that is stored in ``out``."""
-    stored = Stored(out / "data.zarr")
-    return dataclasses.replace(module.conclude(config, stored), data=stored)
+    statements = [Statement(**row) for row in manifest["statements"]]
+    units = {name: array["axes_and_unit"] for name, array in manifest["arrays"].items()}
+    return Result(Stored(out / "data.zarr"), statements, module.draw, manifest["notes"], units)
 
 
 def _publish(

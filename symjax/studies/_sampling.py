@@ -33,7 +33,7 @@ ACCELERATOR_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """The networks of a study.
+    """The networks of a study; none, where it runs as a whole.
 
     Attributes:
         networks: how many; they are numbered from 0.
@@ -46,21 +46,21 @@ class Study:
         x64: whether it runs with 64-bit types.
     """
 
-    networks: int
-    programs: tuple[One, ...]
-    seed: int
+    networks: int = 0
+    programs: tuple[One, ...] = ()
+    seed: int = 0
     batch: int = 1
     choose: Callable[[np.ndarray], np.ndarray] | None = None
     window: int = 1
     x64: bool = False
 
     def __post_init__(self):
-        for name in ("networks", "batch", "window"):
+        for name, least in (("networks", len(self.programs[:1])), ("batch", 1), ("window", 1)):
             value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, got {value}.")
+            require(value >= least, f"`{name}` must be at least {least}, got {value}.")
         require(self.networks < 2**31, f"`networks` must be below 2^31, got {self.networks}.")
         require(
-            len(self.programs) == 1 or self.choose is not None,
+            len(self.programs) <= 1 or self.choose is not None,
             f"`choose` is needed for {len(self.programs)} programs.",
         )
 
@@ -72,10 +72,12 @@ class Study:
     @property
     def step(self) -> int:
         """Chunks are multiples of this, so that no window is ever split."""
-        return self.width if len(self.programs) == 1 else max(self.window, self.width)
+        return max(self.window, self.width) if self.choose else self.width
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Names, shapes and dtypes of what is measured on one network; nothing is computed."""
+        if not self.programs:
+            return {}
         with jax.enable_x64(self.x64):
             key = jax.eval_shape(lambda: jax.random.key(0))
             return jax.eval_shape(self.programs[0], key, jax.ShapeDtypeStruct((), "int32"))
