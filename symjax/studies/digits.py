@@ -15,7 +15,8 @@ from ..curves import chord, connecting_curve
 from ..groups import PositiveScaling, Product
 from ..linalg._precision import mm
 from ..training import minimise
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 REQUIRES = ("sklearn",)
 WIDTHS, TIMES = (64, 64, 32, 10), 33
@@ -62,20 +63,33 @@ def symmetry():
     return linear_action(Product([PositiveScaling(h) for h in WIDTHS[1:-1]]), legs)
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Train, then measure loss and test accuracy along curves and chords."""
-    for_split, for_start, for_curves = jax.random.split(jax.random.key(config.seed), 3)
-    train, test = _images(for_split)
-    progress(0.05, "training")
-    found = _train(for_start, *train, config.steps)
-    progress(0.5, f"{config.curves} curves and chords")
-    keys = jax.random.split(for_curves, config.curves)
-    data = {
-        name: np.asarray(v) for name, v in _walk(keys, config.scale, found, train, test).items()
-    }
-    data["times"] = np.linspace(0, 1, TIMES)
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(data, found, config), _units())
+def study(config: Config) -> Study:
+    """One item: train, then measure loss and test accuracy along curves and chords."""
+
+    def one(key, index):
+        for_split, for_start, for_curves = jax.random.split(key, 3)
+        train, test = _images(for_split)
+        found = _train(for_start, *train, config.steps)
+        keys = jax.random.split(for_curves, config.curves)
+        measured = _walk(keys, config.scale, found, train, test)
+        return measured | {
+            "steps": found.steps,
+            "trained_loss": found.loss,
+            "trained_gradient": found.relative_gradient_norm,
+        }
+
+    return Study(1, (one,), config.seed)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """What the curves show."""
+    times = {"times": np.linspace(0, 1, TIMES)}
+    return Result(times, _statements(_only(data)), draw, _notes(_only(data), config), _units())
+
+
+def _only(data: Data) -> dict[str, np.ndarray]:
+    """The arrays of the one item."""
+    return {name: values if name == "times" else values[0] for name, values in data.items()}
 
 
 def _images(key):
@@ -83,10 +97,10 @@ def _images(key):
     from sklearn.datasets import load_digits
 
     images, targets = load_digits(return_X_y=True)
-    order = np.asarray(jax.random.permutation(key, len(targets)))
-    x = jnp.asarray(images[order].T / 16, jnp.float32)
-    labels = jnp.asarray(targets[order], jnp.int32)
-    cut = 3 * len(order) // 4
+    order = jax.random.permutation(key, len(targets))
+    x = jnp.asarray(images.T / 16, jnp.float32)[:, order]
+    labels = jnp.asarray(targets, jnp.int32)[order]
+    cut = 3 * len(targets) // 4
     return (x[:, :cut], labels[:cut]), (x[:, cut:], labels[cut:])
 
 
@@ -109,15 +123,10 @@ def _train(key, x, labels, steps):
         for name, k, columns, rows in zip(names, keys, WIDTHS[:-1], WIDTHS[1:], strict=True)
     }
 
-    @jax.jit
-    def descend(params, x, labels):
-        loss = lambda p: _cross_entropy(p, x, labels)
-        return minimise(loss, params, optimiser=optax.adam(5e-3), steps=steps, tolerance=1e-5)
-
-    return descend(start, x, labels)
+    loss = lambda p: _cross_entropy(p, x, labels)
+    return minimise(loss, start, optimiser=optax.adam(5e-3), steps=steps, tolerance=1e-5)
 
 
-@jax.jit
 def _walk(keys, scale, found, train, test):
     """Loss and accuracy along the curve and the chord to a random point of the orbit."""
     action = symmetry()
@@ -173,12 +182,12 @@ def _statements(data: Data) -> list[Statement]:
     ]
 
 
-def _notes(data: Data, found, config: Config) -> list[str]:
+def _notes(data: Data, config: Config) -> list[str]:
     lowest = data["chord_accuracy"].min(axis=1)
     return [
-        f"Adam took {int(found.steps)} of {config.steps} full-batch steps; training loss "
-        f"{float(found.loss):.4f}, relative gradient norm "
-        f"{float(found.relative_gradient_norm):.1e}.",
+        f"Adam took {int(data['steps'])} of {config.steps} full-batch steps; training loss "
+        f"{data['trained_loss']:.4f}, relative gradient norm "
+        f"{data['trained_gradient']:.1e}.",
         f"The moved networks are {data['moved'].min():.2g} to {data['moved'].max():.2g} times the "
         "norm of the parameters away; test accuracy on the straight lines falls to between "
         f"{lowest.min():.3f} and {lowest.max():.3f}.",
@@ -188,16 +197,24 @@ def _notes(data: Data, found, config: Config) -> list[str]:
 def _units() -> dict[str, str]:
     units = {
         "times": "(time,) position on the path",
-        "moved": "(curve,) distance between the ends / norm of the parameters",
+        "steps": "(network,) steps of training",
+        "trained_loss": "(network,) mean cross-entropy where it ended, nats",
+        "trained_gradient": "(network,) relative norm of the gradient there",
+        "moved": "(network, curve) distance between the ends / norm of the parameters",
     }
     for path in ("curve", "chord"):
-        units[f"{path}_loss"] = "(curve, time) mean cross-entropy on the training images, nats"
-        units[f"{path}_accuracy"] = "(curve, time) share of test images classified correctly"
+        units[f"{path}_loss"] = (
+            "(network, curve, time) mean cross-entropy on the training images, nats"
+        )
+        units[f"{path}_accuracy"] = (
+            "(network, curve, time) share of test images classified correctly"
+        )
     return units
 
 
 def draw(data: Data):
     """Training loss and test accuracy along the way."""
+    data = _only(data)
     figure, axes = plotting.blank(1, 2, width=4.8, height=4.0)
     for panel, what in zip(axes, ("loss", "accuracy"), strict=True):
         for path, label, style in (

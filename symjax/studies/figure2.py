@@ -13,7 +13,8 @@ from ..barriers import barrier, loss_along, rescaling
 from ..curves import chord, connecting_curve
 from ..networks import linear, random_weights, squared_loss
 from ..topology import linear_minimum, opposite_pair, rescaled_pair
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 TIMES = 65
 SCALES = (2.0, 4.0, 6.0)
@@ -37,21 +38,25 @@ class Config:
         require(self.width >= 1, f"`width` must be at least 1, got {self.width}.")
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Draw one network of width 1, and ask prescribed barriers of many."""
+def study(config: Config) -> Study:
+    """The barrier asked of network i is the i-th of a logarithmic range."""
+    asked = np.logspace(-3.0, 6.0, config.networks)
+
+    def one(key, index):
+        height = jnp.asarray(asked)[jnp.minimum(index, config.networks - 1)]
+        return {"asked": height, **_asked(key, height, config.width)}
+
+    return Study(config.networks, (one,), config.seed, batch=32, x64=True)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """What the networks show, and one network of width 1 to draw."""
     with jax.enable_x64(True):
-        data = _drawn()
-        progress(0.3, f"barriers of {config.networks} networks")
-        asked = jnp.logspace(-3.0, 6.0, config.networks)
-        keys = jax.random.split(jax.random.key(config.seed), config.networks)
-        found = jax.jit(jax.vmap(lambda k, b: _asked(k, b, config.width)))(keys, asked)
-        data |= {name: np.asarray(values) for name, values in found.items()}
-        scales = jnp.geomspace(1.01, 0.999 * found["m"].max(), 200)
-        data["theory_m"] = np.asarray(scales)
-        data["theory_relative"] = np.asarray(rescaling(1.0, scales, 1.0).value)
-    data["asked"] = np.asarray(asked)
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, [], _units())
+        more = _drawn()
+        scales = jnp.geomspace(1.01, 0.999 * data["m"].max(), 200)
+        more["theory_m"] = np.asarray(scales)
+        more["theory_relative"] = np.asarray(rescaling(1.0, scales, 1.0).value)
+    return Result(more, _statements({**data, **more}), draw, [], _units())
 
 
 def _drawn() -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Figure 3(b): the loss on curves of eq. (5) with the map of eq. (6), and on their chords."""
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -17,7 +16,8 @@ from ..curves import chord, connecting_curve, exponential_curve
 from ..linalg._precision import mm
 from ..networks import random_weights, squared_loss, two_layer
 from ..training import minimise, solve_last_layer
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 INPUTS, HIDDEN, OUTPUTS, TIMES = 16, 32, 64, 41
 TOLERANCE = 1e-9
@@ -61,24 +61,41 @@ def leaky_relu(z):
     return jax.nn.leaky_relu(z, 0.01)
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Train at the printed sizes and at a larger batch, then walk the curves and their chords."""
-    data: Data = {"times": np.linspace(0, 1, TIMES)}
-    stops = {}
-    with jax.enable_x64(True):
-        for i, (panel, samples) in enumerate((("printed", 8), ("larger", config.samples))):
-            progress(i / 2, f"training on {samples} samples")
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
-            for_problem, for_curves = jax.random.split(key)
-            x, y, w, stops[panel] = _minimum(for_problem, samples, config.steps)
-            progress(i / 2 + 0.25, f"curves on {samples} samples")
+PANELS = ("printed", "larger")
+
+
+def study(config: Config) -> Study:
+    """One item: train at the printed sizes and at a larger batch, then walk curves and chords."""
+
+    def one(key, index):
+        found = {}
+        for i, (panel, samples) in enumerate(zip(PANELS, (8, config.samples), strict=True)):
+            for_problem, for_curves = jax.random.split(jax.random.fold_in(key, i))
+            x, y, w, (trained, excess) = _minimum(for_problem, samples, config.steps)
             keys = jax.random.split(for_curves, config.curves)
-            paths = _walk()(keys, jnp.asarray(config.scale), w, x, y)
-            data |= {f"{panel}_{name}": np.asarray(v) for name, v in paths._asdict().items()}
-            data[f"{panel}_target_norm"] = np.asarray(jnp.linalg.norm(y))
-            data[f"{panel}_samples"] = np.asarray(samples)
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(data, stops, config), _units())
+            paths = jax.vmap(lambda k, w=w, x=x, y=y: _walk(k, config.scale, w, x, y))(keys)
+            found |= {f"{panel}_{name}": values for name, values in paths._asdict().items()}
+            found |= {
+                f"{panel}_target_norm": jnp.linalg.norm(y),
+                f"{panel}_samples": jnp.asarray(samples),
+                f"{panel}_steps": trained.steps,
+                f"{panel}_gradient": trained.relative_gradient_norm,
+                f"{panel}_excess": excess,
+            }
+        return found
+
+    return Study(1, (one,), config.seed, x64=True)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """What the curves show."""
+    times = {"times": np.linspace(0, 1, TIMES)}
+    return Result(times, _statements(_only(data)), draw, _notes(_only(data), config), _units())
+
+
+def _only(data: Data) -> dict[str, np.ndarray]:
+    """The arrays of the one item."""
+    return {name: values if name == "times" else values[0] for name, values in data.items()}
 
 
 def _minimum(key, samples, steps):
@@ -94,7 +111,6 @@ def _minimum(key, samples, steps):
     return x, y, (v, best.weights), (found, best.excess)
 
 
-@functools.partial(jax.jit, static_argnums=3)
 def _train(start, x, y, steps):
     loss = squared_loss(two_layer(leaky_relu), x, y)
     # The curvature of the loss grows with that of the data.
@@ -103,46 +119,38 @@ def _train(start, x, y, steps):
     return minimise(loss, start, optimiser=optimiser, steps=steps, tolerance=1e-10)
 
 
-@functools.cache
-def _walk():
-    """One call for all group elements of one problem."""
-
-    def one(key, scale, w, x, y):
-        for_m, for_h, for_c = jax.random.split(key, 3)
-        action = data_action(leaky_relu, x)
-        rescale = neuron_rescaling_action(HIDDEN)
-        m, n = (
-            scale * jax.random.normal(k, (HIDDEN, HIDDEN)) / HIDDEN**0.5 for k in (for_m, for_h)
-        )
-        g, h = action.group.exp(m), action.group.exp(n)
-        # g = exp(m) has m for its logarithm, so that this is the curve of eq. (5) from w by g.
-        curve = exponential_curve(action, w, m)
-        straight = chord(curve(0.0), curve(1.0))
-        exact = connecting_curve(rescale, w, jnp.exp(scale * jax.random.normal(for_c, (HIDDEN,))))
-        squared = squared_loss(two_layer(leaky_relu), x, y)
-        norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
-        gap = lambda a, b: optax.tree.norm(jax.tree.map(jnp.subtract, a, b))
-        size = optax.tree.norm(w)
-        both = action.group.compose(g, h)
-        return Paths(
-            curve=norm(curve),
-            chord=norm(straight),
-            rescaling=norm(exact),
-            start_gap=gap(curve(0.0), w),
-            identity_defect=gap(action(jnp.eye(HIDDEN), w), w) / size,
-            composition_defect=gap(action(g, action(h, w)), action(both, w)) / size,
-        )
-
-    return jax.jit(jax.vmap(one, (0, None, None, None, None)))
+def _walk(key, scale, w, x, y):
+    """A random group element, its curve and its chord."""
+    for_m, for_h, for_c = jax.random.split(key, 3)
+    action = data_action(leaky_relu, x)
+    rescale = neuron_rescaling_action(HIDDEN)
+    m, n = (scale * jax.random.normal(k, (HIDDEN, HIDDEN)) / HIDDEN**0.5 for k in (for_m, for_h))
+    g, h = action.group.exp(m), action.group.exp(n)
+    # g = exp(m) has m for its logarithm, so that this is the curve of eq. (5) from w by g.
+    curve = exponential_curve(action, w, m)
+    straight = chord(curve(0.0), curve(1.0))
+    exact = connecting_curve(rescale, w, jnp.exp(scale * jax.random.normal(for_c, (HIDDEN,))))
+    squared = squared_loss(two_layer(leaky_relu), x, y)
+    norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
+    gap = lambda a, b: optax.tree.norm(jax.tree.map(jnp.subtract, a, b))
+    size = optax.tree.norm(w)
+    both = action.group.compose(g, h)
+    return Paths(
+        curve=norm(curve),
+        chord=norm(straight),
+        rescaling=norm(exact),
+        start_gap=gap(curve(0.0), w),
+        identity_defect=gap(action(jnp.eye(HIDDEN), w), w) / size,
+        composition_defect=gap(action(g, action(h, w)), action(both, w)) / size,
+    )
 
 
 def _statements(data: Data) -> list[Statement]:
-    panels = ("printed", "larger")
     drift = lambda p, path: (
         np.abs(data[f"{p}_{path}"] - data[f"{p}_{path}"][:, :1]).max(axis=1)
         / data[f"{p}_target_norm"]
     )
-    exact = np.concatenate([drift(p, "rescaling") for p in panels])
+    exact = np.concatenate([drift(p, "rescaling") for p in PANELS])
     constant = drift("printed", "curve")
     slack = (data["larger_chord"] - data["larger_curve"])[:, 1:-1].min(axis=1)
     slack = slack / data["larger_target_norm"]
@@ -182,15 +190,16 @@ def _below(name: str, errors: np.ndarray, detail: str) -> Statement:
     )
 
 
-def _notes(data: Data, stops, config: Config) -> list[str]:
+def _notes(data: Data, config: Config) -> list[str]:
     notes = []
-    for panel, (found, excess) in stops.items():
-        start = float(data[f"{panel}_rescaling"][0, 0])
+    for panel in PANELS:
+        names = ("steps", "gradient", "excess", "target_norm")
+        steps, gradient, excess, size = (float(data[f"{panel}_{name}"]) for name in names)
         notes.append(
-            f"{panel}: training stopped after {int(found.steps)} of {config.steps} steps at "
-            f"relative gradient norm {float(found.relative_gradient_norm):.1e}; the last layer was "
-            f"then solved exactly, which took {float(excess):.1e} off the loss; the residual is "
-            f"{start:.3g}, |Y| = {float(data[f'{panel}_target_norm']):.3g}."
+            f"{panel}: training stopped after {steps:.0f} of {config.steps} steps at relative "
+            f"gradient norm {gradient:.1e}; the last layer was then solved exactly, which took "
+            f"{excess:.1e} off the loss; the residual is "
+            f"{float(data[f'{panel}_rescaling'][0, 0]):.3g}, |Y| = {size:.3g}."
         )
     gaps = data["printed_start_gap"].max(), data["larger_start_gap"].max()
     notes.append(
@@ -205,25 +214,29 @@ def _units() -> dict[str, str]:
     units = {"times": "(time,) position on the path"}
     for panel, what in (("printed", "8 samples"), ("larger", "more samples than hidden units")):
         for path in ("curve", "chord", "rescaling"):
-            units[f"{panel}_{path}"] = f"(curve, time) |W2 s(W1 X) - Y|, {what}"
-        units[f"{panel}_start_gap"] = "(curve,) |gamma(0) - w|"
-        units[f"{panel}_identity_defect"] = "(curve,) |e.w - w| / |w|"
-        units[f"{panel}_composition_defect"] = "(curve,) |g.(h.w) - (gh).w| / |w|"
-        units[f"{panel}_target_norm"] = "() |Y|"
-        units[f"{panel}_samples"] = "() number of samples"
+            units[f"{panel}_{path}"] = f"(network, curve, time) |W2 s(W1 X) - Y|, {what}"
+        units[f"{panel}_start_gap"] = "(network, curve) |gamma(0) - w|"
+        units[f"{panel}_identity_defect"] = "(network, curve) |e.w - w| / |w|"
+        units[f"{panel}_composition_defect"] = "(network, curve) |g.(h.w) - (gh).w| / |w|"
+        units[f"{panel}_target_norm"] = "(network,) |Y|"
+        units[f"{panel}_steps"] = "(network,) steps of training"
+        units[f"{panel}_gradient"] = "(network,) relative norm of the gradient where it ended"
+        units[f"{panel}_excess"] = "(network,) loss that solving the last layer then took away"
+        units[f"{panel}_samples"] = "(network,) number of samples"
     return units
 
 
 def draw(data: Data):
     """The printed sizes, where the curve is flat, and the larger batch, where it is not."""
     figure, axes = plotting.blank(1, 2, width=4.8, height=4.0)
+    data = _only(data)
     times = data["times"]
     paths = {
         "chord": ("straight line", plotting.CHORD),
         "curve": (r"$\gamma$ of eq. (5) with the map (6)", plotting.CURVE),
         "rescaling": (r"$\gamma$ of a symmetry (rescaling)", plotting.STYLES[2]),
     }
-    for panel, name in zip(axes, ("printed", "larger"), strict=True):
+    for panel, name in zip(axes, PANELS, strict=True):
         for path, (label, style) in paths.items():
             plotting.plot_loss_along(panel, times, data[f"{name}_{path}"], label=label, style=style)
         samples = int(data[f"{name}_samples"])

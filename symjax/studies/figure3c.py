@@ -3,7 +3,7 @@
 import dataclasses
 
 from . import figure3b
-from .figure3b import draw as draw, run as run
+from .figure3b import conclude as conclude, draw as draw, study as study
 
 
 @dataclasses.dataclass(frozen=True)

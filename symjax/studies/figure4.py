@@ -1,7 +1,7 @@
 """Figure 4: the barrier of a rescaled five-layer network against its closed form."""
 
 import dataclasses
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,14 @@ from ..curves import chord
 from ..linalg._precision import mm
 from ..networks import random_weights, squared_loss
 from ..training import minimise, solve_last_layer
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 WIDTHS, SAMPLES = (8, 16, 32, 16, 8, 4), 4
 DEGREES = (0.5, 1.0, 2.0)
 """Degrees k of the last activation; the figure of the paper is k = 1, a leaky ReLU."""
+ASKED = np.logspace(-2.0, 4.0, 13)
+"""Barriers asked for."""
 TOLERANCE = 1e-8
 
 
@@ -59,99 +62,102 @@ def network(degree):
     return features, lambda params, x: mm(params[-1], features(params[:-1], x))
 
 
-def run(config: Config, progress: Progress) -> Result:
+def study(config: Config) -> Study:
     """Train, solve the last layer for each degree, and measure chords and orbits."""
-    with jax.enable_x64(True):
-        progress(0.0, f"training {config.networks} networks")
-        keys = jax.random.split(jax.random.key(config.seed), config.networks)
-        x, y, found = _train(config.steps)(keys)
-        # m = 1 is the minimum itself, where a barrier of zero has no relative error.
-        scales = jnp.geomspace(1.0, config.largest, config.scales + 1)[1:]
-        asked = jnp.logspace(-2.0, 4.0, 13)
-        norms = jnp.linalg.norm(y, axis=(1, 2))
-        data = {"scales": scales, "asked": asked, "target_norm": norms}
-        progress(0.5, f"chords for degrees {DEGREES}")
-        spread = jax.random.split(jax.random.key(config.seed + 1), config.networks)
-        degrees = jnp.array(DEGREES)[:, None, None]
-        measured = _measure()(degrees, found.params, x, y, scales, asked, spread)
-        theory = rescaling(degrees, scales[None, None], norms[None, :, None])
-        data |= measured | {"theory": theory.value, "theory_place": theory.alpha}
-        found = jax.tree.map(np.asarray, found)
-    data = {key: np.asarray(values) for key, values in data.items()}
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(found, config), _units())
 
-
-@functools.cache
-def _train(steps):
-    """Problems of the figure's sizes, and their networks with leaky ReLU trained."""
-    _, apply = network(1.0)
-
-    def one(key):
-        for_x, for_y, for_w = jax.random.split(key, 3)
-        x = jax.random.normal(for_x, (WIDTHS[0], SAMPLES), jnp.float64)
-        y = jax.random.normal(for_y, (WIDTHS[-1], SAMPLES), jnp.float64)
-        start = random_weights(for_w, WIDTHS, scale=1.4, dtype=jnp.float64)
-        optimiser = optax.sgd(1e-3, momentum=0.9)
-        loss = squared_loss(apply, x, y)
-        return x, y, minimise(loss, start, optimiser=optimiser, steps=steps, tolerance=1e-6)
-
-    return jax.jit(jax.vmap(one))
-
-
-@functools.cache
-def _measure():
-    """Chords to the rescaled minima of every network, and to random points of its orbit."""
-
-    def one(degree, weights, x, y, scales, asked, key):
-        degree = degree[0, 0]
-        features, apply = network(degree)
-        # More hidden units than samples: the last layer fits exactly, a minimum of zero loss.
-        read = features(weights[:-1], x)
-        *rest, before, last = *weights[:-1], solve_last_layer(weights[-1], read, y).weights
-        start = (*rest, before, last)
-        loss = squared_loss(apply, x, y)
+    def one(key, index):
+        for_problem, for_orbit = jax.random.split(key)
+        x, y, found = _train(for_problem, config.steps)
         size = jnp.linalg.norm(y)
-        straight = lambda m: chord(start, (*rest, m * before, m**-degree * last))
-        height = lambda m: barrier(loss, straight(m))
-        middle = lambda m: loss(straight(m)(0.5))
-
-        norms = jnp.linalg.norm(before), jnp.linalg.norm(last)
-        limits = jnp.geomspace(1.2, 4.0, 4) * jnp.maximum(*norms)
-        bound = orbit_loss(degree, norms[0], norms[1], limits, size)
-        share = jax.random.uniform(key, (1, 8))
-        inside = bound.m_low[:, None] ** (1 - share) * bound.m_high[:, None] ** share
-
-        proof = paper_rescaling(degree, asked, size)
-        printed = (2.0 ** (degree + 1) * (jnp.sqrt(asked) / size + 1) - 1) ** degree
-        heights = jax.lax.map(height, jnp.concatenate([scales, inside.ravel()]))
-        middles = jax.lax.map(middle, jnp.concatenate([scales, proof, printed]))
-        at_scales, at_proof, at_printed = jnp.split(
-            middles, [len(scales), len(scales) + len(asked)]
+        scales = jnp.asarray(_scales(config))
+        measured = jax.lax.map(
+            lambda degree: _measure(degree, found.params, x, y, scales, for_orbit),
+            jnp.array(DEGREES),
         )
-        return {
-            "barrier": heights[: len(scales)],
-            "middle": at_scales,
-            "orbit_bound": bound.value,
-            "orbit_norm_limit": limits,
-            "orbit_loss": heights[len(scales) :].reshape(inside.shape).max(axis=1),
-            "proof_loss": at_proof,
-            "printed_loss": at_printed,
+        trained = {
+            "target_norm": size,
+            "trained_loss": found.loss,
+            "trained_gradient": found.relative_gradient_norm,
         }
+        return trained | measured
 
-    each = jax.vmap(one, (None, 0, 0, 0, None, None, 0))
-    return jax.jit(jax.vmap(each, (0, None, None, None, None, None, None)))
+    return Study(config.networks, (one,), config.seed, batch=4, x64=True)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """Measured barriers beside their closed form."""
+    more: dict[str, Any] = {"scales": _scales(config), "asked": ASKED}
+    with jax.enable_x64(True):
+        degrees = jnp.array(DEGREES)[None, :, None]
+        norms = jnp.asarray(data["target_norm"])[:, None, None]
+        theory = rescaling(degrees, jnp.asarray(more["scales"])[None, None], norms)
+        more |= {"theory": np.asarray(theory.value), "theory_place": np.asarray(theory.alpha)}
+    everything = {**data, **more}
+    return Result(more, _statements(everything), draw, _notes(data, config), _units())
+
+
+def _scales(config: Config) -> np.ndarray:
+    """The scales m; m = 1 is the minimum itself, where a barrier of zero has no relative error."""
+    return np.geomspace(1.0, config.largest, config.scales + 1)[1:]
+
+
+def _train(key, steps):
+    """A problem of the figure's sizes, and its network with leaky ReLU trained."""
+    _, apply = network(1.0)
+    for_x, for_y, for_w = jax.random.split(key, 3)
+    x = jax.random.normal(for_x, (WIDTHS[0], SAMPLES), jnp.float64)
+    y = jax.random.normal(for_y, (WIDTHS[-1], SAMPLES), jnp.float64)
+    start = random_weights(for_w, WIDTHS, scale=1.4, dtype=jnp.float64)
+    optimiser = optax.sgd(1e-3, momentum=0.9)
+    loss = squared_loss(apply, x, y)
+    return x, y, minimise(loss, start, optimiser=optimiser, steps=steps, tolerance=1e-6)
+
+
+def _measure(degree, weights, x, y, scales, key):
+    """Chords to the rescaled minima of one network, and to random points of its orbit."""
+    asked = jnp.asarray(ASKED)
+    features, apply = network(degree)
+    # More hidden units than samples: the last layer fits exactly, a minimum of zero loss.
+    read = features(weights[:-1], x)
+    *rest, before, last = *weights[:-1], solve_last_layer(weights[-1], read, y).weights
+    start = (*rest, before, last)
+    loss = squared_loss(apply, x, y)
+    size = jnp.linalg.norm(y)
+    straight = lambda m: chord(start, (*rest, m * before, m**-degree * last))
+    height = lambda m: barrier(loss, straight(m))
+    middle = lambda m: loss(straight(m)(0.5))
+
+    norms = jnp.linalg.norm(before), jnp.linalg.norm(last)
+    limits = jnp.geomspace(1.2, 4.0, 4) * jnp.maximum(*norms)
+    bound = orbit_loss(degree, norms[0], norms[1], limits, size)
+    share = jax.random.uniform(key, (1, 8))
+    inside = bound.m_low[:, None] ** (1 - share) * bound.m_high[:, None] ** share
+
+    proof = paper_rescaling(degree, asked, size)
+    printed = (2.0 ** (degree + 1) * (jnp.sqrt(asked) / size + 1) - 1) ** degree
+    heights = jax.lax.map(height, jnp.concatenate([scales, inside.ravel()]))
+    middles = jax.lax.map(middle, jnp.concatenate([scales, proof, printed]))
+    at_scales, at_proof, at_printed = jnp.split(middles, [len(scales), len(scales) + len(asked)])
+    return {
+        "barrier": heights[: len(scales)],
+        "middle": at_scales,
+        "orbit_bound": bound.value,
+        "orbit_norm_limit": limits,
+        "orbit_loss": heights[len(scales) :].reshape(inside.shape).max(axis=1),
+        "proof_loss": at_proof,
+        "printed_loss": at_printed,
+    }
 
 
 def _statements(data: Data) -> list[Statement]:
     measured, theory = data["barrier"], data["theory"]
     # Near m = 1 the barrier drowns in the rounding of |Y|^2: errors count against both.
-    size = data["target_norm"][None, :, None] ** 2
+    size = data["target_norm"][:, None, None] ** 2
     error = np.abs(measured - theory) / (theory + 1e-3 * size)
     reached = data["proof_loss"] / data["asked"] - 1
     printed = data["printed_loss"] / data["asked"] - 1
     room = 1 - data["orbit_loss"] / data["orbit_bound"]
-    short = (printed < 0).reshape(len(DEGREES), -1).sum(axis=1).tolist()
+    short = (printed < 0).sum(axis=(0, 2)).tolist()
     return [
         _row(
             "Prop. 5.3",
@@ -166,7 +172,7 @@ def _statements(data: Data) -> list[Statement]:
             reached.min(),
             "loss at the middle of the chord for the m of the proof with its exponent corrected to "
             "-1/k, against the barrier asked for: relative excess. With the exponent as printed it "
-            f"falls short on {short} of {printed[0].size} for k in {DEGREES}.",
+            f"falls short on {short} of {printed[:, 0].size} for k in {DEGREES}.",
         ),
         _row(
             "Prop. 5.6",
@@ -182,11 +188,11 @@ def _row(name: str, kept: np.ndarray, worst: float, detail: str) -> Statement:
     return Statement(name, bool(kept.all()), kept.size, int(kept.sum()), float(worst), detail)
 
 
-def _notes(found, config: Config) -> list[str]:
+def _notes(data: Data, config: Config) -> list[str]:
     return [
         f"Training took at most {config.steps} steps; the loss then was at most "
-        f"{float(found.loss.max()):.1e} and the relative gradient norm "
-        f"{float(found.relative_gradient_norm.max()):.1e}. The last layer was then solved exactly.",
+        f"{data['trained_loss'].max():.1e} and the relative gradient norm "
+        f"{data['trained_gradient'].max():.1e}. The last layer was then solved exactly.",
         "The proposition needs sigma(c z) = c^k sigma(z) for c > 0 only, and only between the last "
         "two layers; leaky ReLU fails the printed hypothesis for negative c.",
     ]
@@ -197,15 +203,17 @@ def _units() -> dict[str, str]:
         "scales": "(scale,) m of the second minimum",
         "asked": "(barrier,) squared error asked for",
         "target_norm": "(network,) |Y|",
-        "barrier": "(degree, network, scale) largest loss on the chord",
-        "middle": "(degree, network, scale) loss at the middle of the chord",
-        "theory": "(degree, network, scale) largest loss on the chord, closed form",
-        "theory_place": "(degree, 1, scale) its position on the chord",
-        "orbit_bound": "(degree, network, limit) bound b(c)",
-        "orbit_norm_limit": "(degree, network, limit) c",
-        "orbit_loss": "(degree, network, limit) largest loss on 8 chords within the limit",
-        "proof_loss": "(degree, network, barrier) loss at the middle, m of the corrected proof",
-        "printed_loss": "(degree, network, barrier) loss at the middle, m as printed",
+        "trained_loss": "(network,) squared error after training, before the last layer is solved",
+        "trained_gradient": "(network,) norm of its gradient, relative",
+        "barrier": "(network, degree, scale) largest loss on the chord",
+        "middle": "(network, degree, scale) loss at the middle of the chord",
+        "theory": "(network, degree, scale) largest loss on the chord, closed form",
+        "theory_place": "(one, degree, scale) its position on the chord",
+        "orbit_bound": "(network, degree, limit) bound b(c)",
+        "orbit_norm_limit": "(network, degree, limit) c",
+        "orbit_loss": "(network, degree, limit) largest loss on 8 chords within the limit",
+        "proof_loss": "(network, degree, barrier) loss at the middle, m of the corrected proof",
+        "printed_loss": "(network, degree, barrier) loss at the middle, m as printed",
     }
 
 
@@ -217,7 +225,7 @@ def draw(data: Data):
         middle,
         m,
         (m - 1) ** 2 / (4 * m) * size[0],
-        np.sqrt(data["middle"][DEGREES.index(1.0), 0]),
+        np.sqrt(data["middle"][0, DEGREES.index(1.0)]),
         theory_label=r"closed form $(m - 1)^2/(4m)\,\|Y\|$",
         measured_label="measured, one trained network",
     )
@@ -227,8 +235,8 @@ def draw(data: Data):
         plotting.plot_theory_and_measured(
             degrees,
             m,
-            data["theory"][i, 0] / size[0] ** 2,
-            np.mean(data["barrier"][i] / size[:, None] ** 2, axis=0),
+            data["theory"][0, i] / size[0] ** 2,
+            np.mean(data["barrier"][:, i] / size[:, None] ** 2, axis=0),
             theory_label=f"closed form, $k = {degree:g}$",
             measured_label=f"mean of {len(size)} networks",
             style=style,
@@ -241,8 +249,8 @@ def draw(data: Data):
     for i, (degree, style) in enumerate(zip(DEGREES, plotting.STYLES, strict=False)):
         plotting.plot_against_bound(
             orbit,
-            (data["orbit_loss"][i] / size[:, None] ** 2).ravel(),
-            (data["orbit_bound"][i] / size[:, None] ** 2).ravel(),
+            (data["orbit_loss"][:, i] / size[:, None] ** 2).ravel(),
+            (data["orbit_bound"][:, i] / size[:, None] ** 2).ravel(),
             label=f"$k = {degree:g}$",
             style=style,
         )

@@ -10,6 +10,7 @@ import pytest
 
 from symjax.studies import STUDIES, _runner, curvature, digits, figure1, figure2, figure3b, figure4
 from symjax.studies._dataset import Stored
+from symjax.studies._sampling import measure
 
 SMALL = {
     "figure1": {"minima": 30},
@@ -48,10 +49,10 @@ def test_every_study_runs_and_its_statements_hold(name, tmp_path):
 @pytest.mark.slow
 def test_the_seed_decides_every_number():
     config = figure2.Config(seed=3, networks=4)
-    runs = [figure2.run(config, lambda *_: None).data for _ in range(2)]
+    runs = [measure(figure2.study(config)) for _ in range(2)]
     for key, values in runs[0].items():
         np.testing.assert_array_equal(values, runs[1][key])
-    other = figure2.run(figure2.Config(seed=4, networks=4), lambda *_: None).data
+    other = measure(figure2.study(figure2.Config(seed=4, networks=4)))
     assert (other["m"] != runs[0]["m"]).all()
 
 
