@@ -2,9 +2,12 @@
 
 from . import (
     _compatibility as _compatibility,
+    bands as bands,
     barriers as barriers,
     bounds as bounds,
+    canonical as canonical,
     discovery as discovery,
+    ensembles as ensembles,
     geometry as geometry,
     groups as groups,
     linalg as linalg,

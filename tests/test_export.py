@@ -13,16 +13,31 @@ import optax
 import pytest
 
 import symjax
-from symjax import barriers, bounds, geometry, linalg, networks, topology, training, transforms
+from symjax import (
+    bands,
+    barriers,
+    bounds,
+    canonical,
+    ensembles,
+    geometry,
+    linalg,
+    networks,
+    topology,
+    training,
+    transforms,
+)
 
 from .public_names import public_objects
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NUMERICAL = (
     "actions",
+    "bands",
     "barriers",
     "bounds",
+    "canonical",
     "curves",
+    "ensembles",
     "geometry",
     "linalg",
     "networks",
@@ -37,6 +52,7 @@ SQUARE = 0.1 * jnp.arange(9.0).reshape(3, 3) + jnp.eye(3)
 V, U, X, Y = jnp.ones((3, 2)), jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones((2, 4))
 PAIR = (V, U)
 DEEP = symjax.deep_linear_action((2, 3, 2))
+NEURONS = symjax.neuron_rescaling_action(3)
 SCALAR = jnp.asarray(0.5)
 TIMES = jnp.linspace(0.0, 1.0, 5)
 GROUPS = [
@@ -209,13 +225,53 @@ CALLS = {
         ),
         (PAIR, PAIR, jnp.asarray(0)),
     ),
+    "canonical.minimum_norm": (functools.partial(canonical.minimum_norm, DEEP), (PAIR,)),
+    "canonical.orbit_dimension": (functools.partial(canonical.orbit_dimension, DEEP), (PAIR,)),
+    "canonical.orbit_distance": (
+        lambda p, q: canonical.orbit_distance(DEEP, p, q, steps=2),
+        (PAIR, PAIR),
+    ),
+    "canonical.audit": (
+        lambda w, seed: canonical.audit(NEURONS, squared, w, key=jax.random.key(seed), steps=2),
+        (PAIR, jnp.asarray(0)),
+    ),
+    "ensembles.curve_family": (
+        lambda p, q: ensembles.curve_family(symjax.chord(p, q), TIMES),
+        (PAIR, PAIR),
+    ),
+    "ensembles.orbit_family": (
+        lambda w, seed: ensembles.orbit_family(NEURONS, w, key=jax.random.key(seed), members=2),
+        (PAIR, jnp.asarray(0)),
+    ),
+    "ensembles.data_family": (
+        lambda w, seed: ensembles.data_family(
+            jax.nn.sigmoid, w, X, key=jax.random.key(seed), members=2
+        ),
+        (PAIR, jnp.asarray(0)),
+    ),
+    "ensembles.evaluate_ensemble": (
+        ensembles.evaluate_ensemble,
+        (jnp.ones((2, 3, 4)), jnp.arange(3)),
+    ),
+    "bands.nudged_elastic_band": (
+        lambda p, q: at_half(
+            bands.nudged_elastic_band(squared, p, q, optimiser=optax.sgd(0.1), steps=3).curve
+        ),
+        (PAIR, PAIR),
+    ),
+    "bands.geodesic_chain": (
+        lambda p, q: at_half(
+            bands.geodesic_chain(lambda w: w[1] @ w[0], p, q, optimiser=optax.sgd(0.1), steps=3)
+        ),
+        (PAIR, PAIR),
+    ),
     "transforms.charges": (functools.partial(transforms.charges, DEEP), (PAIR,)),
     "transforms.charge_drift": (functools.partial(transforms.charge_drift, DEEP), (PAIR, PAIR)),
     "transforms.track_charges": (step(transforms.track_charges(DEEP)), (PAIR,)),
     "transforms.quotient_gradient": (step(transforms.quotient_gradient(DEEP)), (PAIR,)),
     "transforms.orbit_constrained": (step(transforms.orbit_constrained(DEEP)), (PAIR,)),
     "transforms.teleport": (
-        step(transforms.teleport(symjax.neuron_rescaling_action(3), every=1), value_fn=squared),
+        step(transforms.teleport(NEURONS, every=1), value_fn=squared),
         (PAIR,),
     ),
 }

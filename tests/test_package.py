@@ -34,8 +34,10 @@ STAGES = [
     {"topology"},
     {"_orbits"},
     {"matching"},
+    {"canonical"},
     {"transforms"},
     {"networks", "training"},
+    {"bands", "ensembles"},
     {"studies"},
     {"plotting", "__main__"},
 ]

@@ -70,7 +70,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     # The search is over numbers only: what carries derivatives is made constant first.
     pure, constants = jax.closure_convert(excess, jnp.asarray(1, dtype))
     constants = jax.lax.stop_gradient(constants)
-    place, found = _search(lambda t: pure(t, *constants), samples, dtype, value.dtype)
+    place, found, _ = _search(lambda t: pure(t, *constants), samples, dtype, value.dtype)
     height = excess(place)
     # Compiled apart, the two may differ by a rounding error: keep the larger.
     lift = jax.lax.stop_gradient(jnp.maximum(found - height, 0.0))
@@ -78,7 +78,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
 
 
 def _search(excess, samples, dtype, value_dtype):
-    """The place and the value of the maximum of a function on [0, 1]."""
+    """The place and the value of the maximum of a function on [0, 1], and its samples."""
     ts = jnp.linspace(0, 1, samples + 1, dtype=dtype)
     heights: Array = jax.lax.map(excess, ts)
     left = jnp.concatenate([heights[:1], heights[:-1]])
@@ -94,7 +94,7 @@ def _search(excess, samples, dtype, value_dtype):
     places = jnp.concatenate([ts, places])
     values = jnp.concatenate([heights, values])
     best = jnp.argmax(values)
-    return places[best], values[best].astype(value_dtype)
+    return places[best], values[best].astype(value_dtype), heights
 
 
 def _steps(samples, dtype):

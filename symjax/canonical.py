@@ -1,0 +1,292 @@
+"""One point for a whole orbit, how large the orbit is, how far apart two are, and gauge audits."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from ._checks import describe, is_floating, require, require_finite, require_same_tree
+from ._orbits import Acting, ascend, ball_factor, dot, norm, orbit_of, widen
+from .groups import Algebra
+
+
+class MinimumNorm(eqx.Module):
+    """The shortest parameters of an orbit, and how near to them the search came."""
+
+    params: PyTree
+    norm: Float[Array, ""]
+    """The norm of the leaves that move."""
+    residual: Float[Array, ""]
+    """|charges| / norm^2, which is 0 exactly at the minimum: see `symjax.transforms.charges`."""
+    steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+def minimum_norm(
+    symmetries: Acting, params: PyTree, *, steps: int = 100, tolerance: float | None = None
+) -> MinimumNorm:
+    """The point of least norm on the orbit of the parameters: balanced weights.
+
+    Newton's method in the algebra, re-centred at each step. The norm is convex along exponential
+    curves of symmetric generators (Kempf and Ness 1979), so for linear actions the minimum is
+    unique up to the part of the group that keeps norms, and is where the conserved charges of
+    gradient flow vanish: W_1 W_1^T = W_2^T W_2, |row| = |column|. Where the orbit is not closed (a
+    hidden unit with no input weights but output weights) the infimum is not attained in it, and the
+    limit, a point outside the orbit, is what comes near; the function is the same there.
+
+    Stops at a residual below ``tolerance`` (100 eps) or after ``steps``. Works under jit and vmap;
+    has no reverse-mode derivative.
+
+    Raises ValueError where no symmetry is continuous, or (outside jit) for NaN.
+
+    Example:
+        >>> import symjax
+        >>> w = (jnp.array([[8.0]]), jnp.array([[2.0]]))
+        >>> found = minimum_norm(symjax.rescaling_action(), w)
+        >>> [round(x.item(), 5) for x in found.params], bool(found.converged)
+        ([4.0, 4.0], True)
+    """
+    orbit = orbit_of(symmetries)
+    require(isinstance(steps, int) and steps >= 1, f"`steps` must be positive, got {steps!r}.")
+    require_finite("params", params)
+    wide, zero = widen(params), orbit.zero(params)
+    eps = float(jnp.finfo(norm(zero).dtype).eps)
+    tolerance = 100 * eps if tolerance is None else tolerance
+    place = lambda w: orbit.replace(wide, w, params)
+    charge = lambda w: orbit.symmetric(orbit.pull(w, place(w)))
+    size = lambda w: dot(w, w)
+    scaled = lambda t, m: jax.tree.map(lambda x: t.astype(x.dtype) * x, m)
+
+    def residual(w):
+        return norm(charge(w)) / jnp.where(size(w) > 0, size(w), 1.0)
+
+    def newton(w):
+        slope = jax.linearize(charge, w)[1]
+        hessian = lambda m: orbit.symmetric(slope(orbit.tangent(orbit.symmetric(m), place(w))))
+        # Near the minimum each step gains the inner tolerance, at the least.
+        inner = min(2 * orbit.dimension, 100)
+        downhill = jax.tree.map(jnp.negative, charge(w))
+        return jax.scipy.sparse.linalg.cg(hessian, downhill, tol=1e-4, maxiter=inner)[0]
+
+    def advance(carry):
+        w, k, _ = carry
+        m = newton(w)
+
+        def halve(trial):
+            t, _, j = trial
+            moved = orbit.select(orbit.move(scaled(t, m), place(w)), params)
+            return t / 2, moved, j + 1
+
+        def too_long(trial):
+            _, moved, j = trial
+            # Rounding may lift the norm at the minimum itself.
+            return (j == 0) | (~(size(moved) <= (1 + 4 * eps) * size(w)) & (j < 20))
+
+        one = jnp.ones((), norm(zero).dtype)
+        _, moved, _ = jax.lax.while_loop(too_long, halve, (one, w, 0))
+        return moved, k + 1, residual(moved)
+
+    start = orbit.select(params, params)
+    w, k, rest = jax.lax.while_loop(
+        lambda carry: (carry[2] > tolerance) & (carry[1] < steps),
+        advance,
+        (start, jnp.zeros((), jnp.int32), residual(start)),
+    )
+    return MinimumNorm(orbit.replace(params, w, params), norm(w), rest, k, rest <= tolerance)
+
+
+class OrbitDimension(eqx.Module):
+    """How many directions of the group move the parameters, and how many do not."""
+
+    orbit: Int[Array, ""]
+    """The dimension of the orbit: the rank of the generators at the parameters."""
+    stabiliser: Int[Array, ""]
+    """The dimension of the group minus that of the orbit."""
+    gap: Float[Array, ""]
+    """The least singular value that counts over the largest that does not: large means certain."""
+
+
+def orbit_dimension(symmetries: Acting, params: PyTree) -> OrbitDimension:
+    """The dimensions of the orbit through the parameters and of the stabiliser there.
+
+    The rank of the map from the algebra to tangent vectors, from its Gram matrix, whose size is the
+    group's dimension. Singular values below sqrt(d eps) of the largest count as 0: about 1e-7 in
+    float64 and 1e-3 in float32; look at ``gap``. Directions that two symmetries share count once.
+
+    Raises ValueError where no symmetry is continuous.
+
+    Example:
+        >>> import symjax
+        >>> w = (jnp.array([[1.0], [0.0]]), jnp.array([[1.0, 0.0]]))  # the second unit is dead
+        >>> found = orbit_dimension(symjax.neuron_rescaling_action(2), w)
+        >>> int(found.orbit), int(found.stabiliser)
+        (1, 1)
+    """
+    orbit = orbit_of(symmetries)
+    flat, unravel = ravel_pytree(orbit.zero(params))
+
+    def column(e):
+        return ravel_pytree(orbit.pull(orbit.tangent(unravel(e), params), params))[0]
+
+    gram = jax.lax.map(column, jnp.eye(flat.size, dtype=flat.dtype))
+    squares = jnp.maximum(jnp.linalg.eigvalsh((gram + gram.T) / 2)[::-1], 0)
+    counts = squares > flat.size * float(jnp.finfo(flat.dtype).eps) * squares[0]
+    rank = jnp.sum(counts)
+    least = jnp.min(jnp.where(counts, squares, jnp.inf))
+    most = jnp.max(jnp.where(counts, 0, squares))
+    gap = jnp.sqrt(least / most)
+    return OrbitDimension(rank, orbit.dimension - rank, gap)
+
+
+class OrbitDistance(eqx.Module):
+    """Bounds on the distance from one model to the orbit of another."""
+
+    lower: Float[Array, ""]
+    """Rigorous, for any element: the distance over the leaves that nothing moves."""
+    upper: Float[Array, ""]
+    """Reached by ``params``."""
+    params: PyTree
+    """The nearest point found on the orbit of ``b``."""
+
+
+def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50) -> OrbitDistance:
+    """How far ``a`` is from the orbit of ``b``: min over g of |a - g.b|, bounded on both sides.
+
+    The upper bound is reached from b by Gauss-Newton steps in the algebra (the projection of
+    a - b on the orbit's tangent space, halved until it helps), so it is a local minimum within the
+    identity component. Start from matched models (`symjax.match`) for permutations, signs and
+    other components.
+
+    Raises ValueError for models of different structure, or where no symmetry is continuous.
+
+    Example:
+        >>> import symjax
+        >>> a, b = (jnp.ones((1, 1)), jnp.ones((1, 1))), (jnp.full((1, 1), 2.0), jnp.ones((1, 1)))
+        >>> round(float(orbit_distance(symjax.rescaling_action(), a, b).upper), 4)  # (1.4142)^2
+        0.5858
+    """
+    require_same_tree("a", a, "b", b)
+    orbit = orbit_of(symmetries)
+    target = orbit.select(a, a)
+    gap = lambda w: jax.tree.map(jnp.subtract, target, orbit.select(w, a))
+
+    def advance(_, carry):
+        w, step = carry
+        m = orbit.solve(gap(w), w).value
+        shrink = step * ball_factor(m, 1.0)
+        moved = orbit.move(jax.tree.map(lambda x: x * shrink.astype(x.dtype), m), w)
+        better = norm(gap(moved)) < norm(gap(w))
+        pick = lambda new, old: new if new is old else jnp.where(better, new, old)
+        return jax.tree.map(pick, moved, w), jnp.where(better, jnp.minimum(2 * step, 1), step / 2)
+
+    one = jnp.ones((), norm(target).dtype)
+    wide, _ = jax.lax.fori_loop(0, steps, advance, (widen(b), one))
+    places = set(orbit.places(a))
+    rows = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    still = [(x, y) for i, (x, y) in enumerate(rows) if i not in places and is_floating(x)]
+    rest = [widen(x) - widen(y) for x, y in still]
+    lower = norm(rest) if rest else jnp.zeros((), one.dtype)
+    upper = jnp.sqrt(norm(gap(wide)) ** 2 + lower.astype(one.dtype) ** 2)
+    return OrbitDistance(lower, upper, orbit.replace(b, orbit.select(wide, a), a))
+
+
+class GaugeAudit(eqx.Module):
+    """How far a metric moves while the function does not."""
+
+    value: Float[Array, ""]
+    """The metric at the given parameters."""
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    """The least and largest value found for elements exp(m) with |m| <= radius."""
+    slope: Float[Array, ""]
+    """|A^T grad| / (|grad| |w|), the relative derivative along the orbit: rounding if invariant."""
+    invariant: Bool[Array, ""]
+    """Whether neither ``slope`` nor any value found shows more than rounding."""
+    element_low: tuple[Algebra, ...]
+    element_high: tuple[Algebra, ...]
+    """The m of the extremes, one entry per symmetry; the point is that of ``params_low``."""
+    params_low: PyTree
+    params_high: PyTree
+
+
+def audit(
+    symmetries: Acting,
+    metric: Callable[[PyTree], Float[Array, ""]],
+    params: PyTree,
+    *,
+    key: Key[Array, ""],
+    radius: float = 1.0,
+    steps: int = 30,
+    probes: int = 8,
+) -> GaugeAudit:
+    """Is a number that you report about a model a property of its function, or of its coordinates?
+
+    Looks for the elements exp(m), |m| <= ``radius``, that lower and raise ``metric`` (sharpness, a
+    cosine, a merge score) most, by ``steps`` of gradient ascent from the identity and from
+    ``probes`` random elements on the sphere of that radius, of which the best counts. What it finds
+    is reached, so a metric that moves is not invariant; the extremes are local, and ``invariant``
+    is a statement about the points it looked at, to 1000 eps.
+
+    Raises ValueError for a metric that is not a real scalar, or where no symmetry is continuous.
+
+    Example:
+        >>> import symjax
+        >>> w = (jnp.array([[2.0]]), jnp.array([[1.0]]))
+        >>> look = lambda metric: audit(symjax.rescaling_action(), metric, w, key=jax.random.key(0))
+        >>> bool(look(lambda w: jnp.sum(w[1] @ w[0])).invariant)
+        True
+        >>> round(float(look(lambda w: jnp.sum(w[0] ** 2)).high), 4)  # (2 e)^2
+        29.5562
+    """
+    orbit = orbit_of(symmetries)
+    value = jax.eval_shape(metric, params)
+    require(
+        is_floating(value) and value.shape == (),
+        f"`metric` must return one real number, got {describe(value)}.",
+    )
+    value, gradient = jax.value_and_grad(metric)(params)
+    covector, w = orbit.select(gradient, params), orbit.select(params, params)
+    scale = norm(covector) * norm(w)
+    slope = norm(orbit.pull(covector, params)) / jnp.where(scale > 0, scale, 1.0)
+
+    def probe(k):
+        draw = lambda a, k: a.group.random_algebra(k, dtype=slope.dtype)
+        keys = jax.random.split(k, len(orbit.actions))
+        m = tuple(draw(a, k) for a, k in zip(orbit.actions, keys, strict=True))
+        m = jax.tree.map(lambda x: x * (radius / norm(m)).astype(x.dtype), m)
+        moved = orbit.move(m, params)
+        return m, orbit.select(moved, params), metric(moved)
+
+    tried, places, seen = jax.lax.map(probe, jax.random.split(key, probes))
+
+    def extreme(sign):
+        m, moved, best, _ = ascend(
+            orbit, lambda p: sign * metric(p), params, radius=radius, steps=steps
+        )
+        i = jnp.argmax(sign * seen)
+        better = sign * seen[i] > best
+        pick = lambda rows, old: jax.tree.map(lambda x, y: jnp.where(better, x[i], y), rows, old)
+        moved = pick(places, orbit.select(moved, params))
+        return (
+            pick(tried, m),
+            orbit.replace(params, moved, params),
+            sign * jnp.maximum(sign * seen[i], best),
+        )
+
+    (m_low, p_low, low), (m_high, p_high, high) = extreme(-1.0), extreme(1.0)
+    eps = float(jnp.finfo(slope.dtype).eps)
+    still = (high - low) <= 1000 * eps * jnp.maximum(jnp.abs(value), jnp.abs(high))
+    return GaugeAudit(
+        value=value,
+        low=low,
+        high=high,
+        slope=slope,
+        invariant=still & (slope <= 1000 * eps),
+        element_low=m_low,
+        element_high=m_high,
+        params_low=p_low,
+        params_high=p_high,
+    )

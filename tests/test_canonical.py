@@ -1,0 +1,144 @@
+"""One point for each orbit, dimensions by rank, distances and audits, against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import symjax
+from symjax import Leg, Orthogonal, Translation
+from symjax.canonical import audit, minimum_norm, orbit_dimension, orbit_distance
+
+from .helpers import assert_close, eps
+from .transforms.models import CASES, flat, linear_case, relu_case, tangent_matrix
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_balanced_weights_are_the_same_from_every_point_of_an_orbit(name, x64):
+    symmetry, params, loss = CASES[name]()
+    actions = symmetry if isinstance(symmetry, tuple) else (symmetry,)
+    find = jax.jit(lambda w: minimum_norm(symmetry, w))
+    base = find(params)
+    assert bool(base.converged)
+    assert float(base.norm) <= np.linalg.norm(flat(params))
+    for seed in range(3):
+        moved = params
+        for i, action in enumerate(actions):
+            moved = action(action.group.random(jax.random.key(seed + 10 * i), scale=0.7), moved)
+        found = find(moved)
+        assert bool(found.converged)
+        assert int(found.steps) < 40
+        # Near the minimum the norm is flat: its error is the square of the residual's.
+        assert float(found.norm) == pytest.approx(float(base.norm), rel=100 * eps(float))
+        assert float(loss(found.params)) == pytest.approx(float(loss(params)), rel=1e-10)
+        if name != "linear":  # for GL the minimum is one only up to rotations
+            np.testing.assert_allclose(flat(found.params), flat(base.params), atol=1e-7)
+    assert find._cache_size() == 1
+
+
+def test_minimum_norm_in_closed_form(x64):
+    # Two layers: min |W_1|^2 + |W_2|^2 at W_2 W_1 = P is twice the nuclear norm of P.
+    action = symjax.deep_linear_action((3, 2, 4))
+    w = symjax.networks.random_weights(jax.random.key(3), (3, 2, 4), dtype=jnp.float64)
+    found = jax.jit(lambda w: minimum_norm(action, w))(w)
+    nuclear = np.linalg.svd(np.asarray(w[1] @ w[0]), compute_uv=False).sum()
+    assert float(found.norm) ** 2 == pytest.approx(2 * nuclear, rel=1e-10)
+    np.testing.assert_allclose(
+        found.params[0] @ found.params[0].T, found.params[1].T @ found.params[1], atol=1e-10
+    )
+    # A hidden unit scales to |row| = |column| = sqrt(|row| |column|).
+    action, (v, u), _ = relu_case()
+    found = jax.jit(lambda w: minimum_norm(action, w))((1e4 * v, 1e-4 * u))
+    rows = np.linalg.norm(v, axis=1) * np.linalg.norm(u, axis=0)
+    np.testing.assert_allclose(np.linalg.norm(found.params[0], axis=1) ** 2, rows, rtol=1e-9)
+    shift = symjax.linear_action(Translation(4), [Leg(0, 0)])
+    found = minimum_norm(shift, (jnp.arange(12.0).reshape(4, 3),))
+    np.testing.assert_allclose(np.sum(found.params[0], 1), 0, atol=1e-9)
+
+
+def test_minimum_norm_of_float32_keeps_dtype_and_dead_units_fade():
+    action, (v, u), _ = relu_case(jnp.float32)
+    find = jax.jit(lambda w: minimum_norm(action, w))
+    assert bool(find((v, u)).converged)
+    found = find((v.at[0].set(0.0), u))
+    assert found.params[0].dtype == jnp.float32
+    assert bool(found.converged)
+    # Its share of the residual, |column|^2 / |w|^2, is below the tolerance of 100 eps.
+    assert float(jnp.abs(found.params[1][:, 0]).max()) < 0.1 * float(jnp.abs(u[:, 0]).max())
+
+
+def test_dimensions_are_ranks(x64):
+    action, w, _ = linear_case()
+    matrix = tangent_matrix(action, w)
+    found = orbit_dimension(action, w)
+    assert int(found.orbit) == np.linalg.matrix_rank(matrix) == 25 - int(found.stabiliser)
+    assert int(found.stabiliser) > 0
+    assert float(found.gap) > 1e5
+    twice = orbit_dimension([action, action], w)
+    assert int(twice.orbit) == int(found.orbit)
+    turn = symjax.linear_action(Orthogonal(4), [Leg(0, 0)])
+    found = orbit_dimension(turn, (w[0][:, :2],))  # two vectors in R^4: SO(2) fixes them
+    assert (int(found.orbit), int(found.stabiliser)) == (5, 1)
+
+
+def test_distance_to_an_orbit_against_scipy(x64):
+    action, b, _ = relu_case()
+    c = jnp.array([0.5, 1.0, 2.0, 1.5, 0.7])
+    find = jax.jit(lambda a, b: orbit_distance(action, a, b))
+    same = find(b, action(c, b))
+    assert float(same.upper) < 1e-7
+    a = jax.tree.map(lambda x: x + 0.1 * jnp.sin(50 * x), b)
+    found = find(a, action(c, b))
+
+    def distance(logs):
+        s = np.exp(logs)[:, None]
+        v, u = np.asarray(b[0]) * s, np.asarray(b[1]) / s.T
+        return np.sum((a[0] - v) ** 2) + np.sum((a[1] - u) ** 2)
+
+    best = scipy.optimize.minimize(distance, np.zeros(5), tol=1e-14).fun ** 0.5
+    assert float(found.upper) == pytest.approx(best, rel=1e-7)
+    assert float(found.lower) == 0.0
+    assert_close(
+        symjax.networks.homogeneous(jax.nn.relu)(found.params, jnp.eye(3)),
+        symjax.networks.homogeneous(jax.nn.relu)(b, jnp.eye(3)),
+        atol=1e-12,
+    )
+    half = symjax.linear_action(symjax.PositiveScaling(5), [Leg(0, 0)])
+    found = orbit_distance(half, a, b)
+    assert float(found.lower) == pytest.approx(np.linalg.norm(a[1] - b[1]), rel=1e-12)
+
+
+def test_audit_tells_functions_from_coordinates(x64):
+    action, w, loss = relu_case()
+    look = lambda metric: jax.jit(
+        lambda w: audit(action, metric, w, key=jax.random.key(0), radius=1.0)
+    )(w)
+    found = look(loss)
+    assert bool(found.invariant)
+    assert float(found.slope) < 1e-14
+    assert float(found.high - found.low) < 1e-12
+    found = look(lambda w: jnp.sum(w[0] ** 2))
+    assert not bool(found.invariant)
+    # The largest sum_i e^(2 m_i) r_i on |m| <= 1 is on the sphere: by SciPy, from five starts.
+    rows = np.sum(np.square(w[0]), 1)
+    fall = lambda m: -np.sum(np.exp(2 * m / np.linalg.norm(m)) * rows)
+    raised = max(-scipy.optimize.minimize(fall, rng).fun for rng in 0.2 + np.eye(5))
+    assert float(found.high) == pytest.approx(raised, rel=1e-3)
+    assert float(found.low) < float(found.value) < float(found.high)
+    assert np.linalg.norm(found.element_high[0]) <= 1 + 1e-12
+    moved = action(jnp.exp(found.element_high[0]), w)
+    assert_close(moved, found.params_high, atol=1e-12)
+    assert float(loss(found.params_high)) == pytest.approx(float(loss(w)), rel=1e-12)
+
+
+def test_bad_input_is_named():
+    action, w, _ = relu_case(jnp.float32)
+    with pytest.raises(ValueError, match="`metric` must return one real number, got float32"):
+        audit(action, lambda w: w[0], w, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="`a` and `b` differ at leaf '0'"):
+        orbit_distance(action, w, (w[0][:, :2], w[1]))
+    with pytest.raises(ValueError, match="`params` holds a NaN"):
+        minimum_norm(action, (w[0] * jnp.nan, w[1]))
+    with pytest.raises(ValueError, match="`steps`"):
+        minimum_norm(action, w, steps=0)
