@@ -19,6 +19,11 @@ from ._linear_chart import (
 from ._linear_data import Margins as Margins
 from ._linear_label import LinearLabel as LinearLabel
 from ._linear_permutations import LinearPermutations as LinearPermutations
+from ._linear_regularised import (
+    FrameLabel as FrameLabel,
+    RegularisedMinimum as RegularisedMinimum,
+    regularised_minimum as regularised_minimum,
+)
 from ._orbits import (
     OrbitComponents as OrbitComponents,
     minimum_bound as minimum_bound,

@@ -182,7 +182,20 @@ def linear_minimum(
         >>> permutations[0].tolist(), round(float(minimum.path(moved, q).error), 6)
         ([1, 0], 0.0)
     """
-    widths = _checked_widths(widths)
+    widths, x, y = checked_data(widths, x, y, tolerance)
+    data = analyse(widths, x, y, tolerance)
+    return LinearMinimum(data.widths, data.count, data.reason, data.value, data.margins, data)
+
+
+def checked_data(
+    widths: Sequence[int], x: ArrayLike, y: ArrayLike, tolerance: float | None
+) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """Widths and data of a linear network; ValueError where they do not fit one another."""
+    fits = len(widths) >= 2 and all(isinstance(d, int | np.integer) and d >= 1 for d in widths)
+    require(
+        fits,
+        f"`widths` must be at least two positive integers (d_0, ..., d_l), got {tuple(widths)}.",
+    )
     x, y = as_matrix("x", x), as_matrix("y", y)
     for name, a, rows, end in (("x", x, widths[0], "first"), ("y", y, widths[-1], "last")):
         require(a.size > 0, f"`{name}` must have rows and columns, got shape {a.shape}.")
@@ -198,14 +211,4 @@ def linear_minimum(
         tolerance is None or 0 < tolerance < 1,
         f"`tolerance` must lie between 0 and 1, got {tolerance}.",
     )
-    data = analyse(widths, x, y, tolerance)
-    return LinearMinimum(data.widths, data.count, data.reason, data.value, data.margins, data)
-
-
-def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    fits = len(widths) >= 2 and all(isinstance(d, int | np.integer) and d >= 1 for d in widths)
-    require(
-        fits,
-        f"`widths` must be at least two positive integers (d_0, ..., d_l), got {tuple(widths)}.",
-    )
-    return tuple(int(d) for d in widths)
+    return tuple(int(d) for d in widths), x, y
