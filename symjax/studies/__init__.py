@@ -19,6 +19,7 @@ STUDIES: dict[str, str] = {
     "figure4": "The barrier of a rescaled deep network grows without bound, as its closed form",
     "curvature": "Curvature of random linear networks' curves, and how tight Theorem 6.2 is",
     "components": "How many components minima have: formulas, labels, paths and the grid",
+    "minima": "Which component of the minimum SGD ends in, and the pass to the next one",
     "digits": "A network trained on digits, moved along its symmetry: accuracy and loss",
 }
 """Every study's name with one line about it; the module ``symjax.studies.<name>`` runs it."""

@@ -46,7 +46,7 @@ class LinearMinimum(eqx.Module):
 
         For a point that is a minimum only nearly (what an optimiser returns) the signs are those
         of the one component that a path can reach from it below the barrier; they are ``decided``
-        where the loss is below that barrier, by Theorem M of MATH 4.1b, and rounding included.
+        where the loss is below that barrier, by Theorem M of docs/theory.md, rounding included.
         Under jit and vmap everything is computed in the dtype of the weights, float32 at least;
         outside, in float64 on the host.
         """
@@ -76,7 +76,7 @@ class LinearMinimum(eqx.Module):
         return permute(self.margins, (tuple(p), tuple(a)), (tuple(q), tuple(b)), align)
 
     def barrier(self, p: Weights, q: Weights) -> LinearHeight:
-        """The exact minimax height between two minima: Theorem M of MATH 4.1b.
+        """The exact minimax height between two minima: Theorem M of docs/theory.md.
 
         0 within a component; sigma_r'^2 - sigma_(r'+1)^2 where all signs differ and row and column
         space of the product can turn (r_x > r' and d_l > r'), since all flip at once when they come
@@ -152,7 +152,7 @@ def linear_minimum(
     - except where rank Ytilde > r' and sigma_r' = sigma_(r'+1): then the product may turn, which
       flips all signs at once, and there are 2^(b - 1) (1 for b = 0).
 
-    This is Theorem L of MATH 4.1: the corollary that counts 2^(l - 1) is its case of square
+    This is Theorem L of docs/theory.md: the corollary that counts 2^(l - 1) is its case of square
     invertible X, Y and W_i. Singular values below ``tolerance`` times the largest (default: ten
     times the rounding of the data's dtype and size) count as zero and gaps below it as ties; within
     ten times of it on either side they are not decided, and where that matters the count is None.

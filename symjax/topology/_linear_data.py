@@ -85,7 +85,7 @@ class LinearData(eqx.Module):
 
     @property
     def certificate(self) -> float:
-        """The excess loss below which a point's label is certain (Theorem M of MATH 4.1b)."""
+        """The excess loss below which a point's label is certain (Theorem M of docs/theory.md)."""
         m = self.margins
         if m.rho == 0:
             return math.inf

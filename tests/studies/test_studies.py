@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from symjax.studies import STUDIES, _runner, curvature, digits, figure1, figure2, figure3b, figure4
+from symjax.studies import (
+    STUDIES,
+    _runner,
+    curvature,
+    digits,
+    figure1,
+    figure2,
+    figure3b,
+    figure4,
+    minima,
+)
 from symjax.studies._dataset import Stored
 from symjax.studies._sampling import measure
 
@@ -20,6 +30,7 @@ SMALL = {
     "figure4": {"networks": 2, "scales": 4, "steps": 50},
     "curvature": {"networks": 60},
     "components": {"cases": 30, "paths": 8},
+    "minima": {"networks": 40, "steps": 1500, "paths": 3},
     "digits": {"curves": 2, "steps": 150},
 }
 FAILS = {"Thm. 6.2 as printed"}
@@ -82,6 +93,7 @@ def test_configurations_are_documented_and_start_with_the_seed(name):
         (figure3b, {"scale": 0.0}),
         (figure4, {"largest": 1.0}),
         (curvature, {"networks": 0}),
+        (minima, {"networks": 1}),
         (digits, {"steps": 0}),
     ],
 )

@@ -23,7 +23,7 @@ def diagonal(rows, columns, entries):
     return a
 
 
-# Worked by hand from MATH 4.1: widths, singular values of x, of y, and the number of components.
+# Worked by hand from docs/theory.md: widths, singular values of x, of y, and the number of components.
 # With x and y diagonal, Ytilde has the singular values of y in the coordinates that x sees, which
 # are the first ones; r' = min(r_x, d_1, ..., d_l).
 COUNTS = [

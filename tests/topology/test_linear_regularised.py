@@ -8,7 +8,7 @@ from symjax.topology import regularised_minimum
 
 from .linear_cases import orthogonal
 
-# Worked by hand from MATH 4.1: h, singular values of y, penalty, components, value.
+# Worked by hand from docs/theory.md: h, singular values of y, penalty, components, value.
 TABLE = [
     (1, [2.0], 1.0, 2, 3.0),
     (1, [2.0], 3.0, 1, 4.0),
