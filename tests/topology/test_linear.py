@@ -23,8 +23,8 @@ def diagonal(rows, columns, entries):
     return a
 
 
-# Worked by hand from docs/theory.md: widths, singular values of x, of y, and the number of components.
-# With x and y diagonal, Ytilde has the singular values of y in the coordinates that x sees, which
+# Worked by hand from docs/theory.md: widths, singular values of x, of y, number of components. With
+# x and y diagonal, Ytilde has the singular values of y in the coordinates that x sees, which
 # are the first ones; r' = min(r_x, d_1, ..., d_l).
 COUNTS = [
     # Square, invertible: 2^(l - 1).

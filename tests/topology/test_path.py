@@ -166,7 +166,7 @@ def test_an_approximate_minimum_goes_down_first():
         assert abs(loss(t) - minimum.value) < 1e-5
 
 
-# Theorem M of docs/theory.md, each worked by hand: the height for labels that all differ, and (where
+# Theorem M of docs/theory.md, worked by hand: the height for labels that all differ, and (where
 # there are two critical layers) for one that differs.
 HEIGHTS = [
     ((3, 3, 3), [3, 2, 0.5], 0.25, None),
