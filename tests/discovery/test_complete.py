@@ -1,4 +1,4 @@
-"""What discovery found beside the null space of the output Jacobian, and under verify in float32."""
+"""What is found, beside the null space of the output Jacobian and under verify in float32."""
 
 import jax
 import pytest
