@@ -52,10 +52,12 @@ from .geometry import (
 )
 from .groups import (
     ComplexScaling as ComplexScaling,
+    FixingOnes as FixingOnes,
     GeneralLinear as GeneralLinear,
     Orthogonal as Orthogonal,
     Permutation as Permutation,
     PositiveScaling as PositiveScaling,
+    Power as Power,
     Product as Product,
     SignFlip as SignFlip,
     Translation as Translation,

@@ -14,7 +14,7 @@ from pathlib import Path
 # The name of ours to install, and that of an unrelated package which installs the same folder.
 _OURS, _STRANGER = "symjax-symmetry", "symjax"
 # Files of ours that removing or overwriting that package takes away.
-_FILES = ("__init__.py", "actions.py", "curves.py", "groups/__init__.py", "py.typed")
+_FILES = ("__init__.py", "actions/__init__.py", "curves.py", "groups/__init__.py", "py.typed")
 
 
 def warn_of_trouble() -> None:

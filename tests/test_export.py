@@ -65,6 +65,8 @@ GROUPS = [
     symjax.SignFlip(3),
     symjax.Translation(3),
     symjax.Product([symjax.GeneralLinear(2), symjax.PositiveScaling(3)]),
+    symjax.Power(symjax.GeneralLinear(2), 3),
+    symjax.FixingOnes(symjax.Orthogonal(2)),
 ]
 
 

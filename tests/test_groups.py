@@ -27,11 +27,13 @@ def continuous(n):
         symjax.ComplexScaling(n),
         symjax.Translation(n),
         symjax.Product([symjax.GeneralLinear(n), symjax.PositiveScaling(n)]),
+        symjax.Power(symjax.GeneralLinear(n), 3),
+        symjax.FixingOnes(symjax.Orthogonal(n)),
     ]
 
 
 def finite(n):
-    return [symjax.Permutation(n), symjax.SignFlip(n)]
+    return [symjax.Permutation(n), symjax.SignFlip(n), symjax.Power(symjax.Permutation(n), 3)]
 
 
 def every_group():

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from ..actions import Action
-from ..groups import AbstractGroup
+from ..groups import (
+    AbstractGroup,
+    ComplexScaling,
+    FixingOnes,
+    GeneralLinear,
+    Orthogonal,
+    Permutation,
+    PositiveScaling,
+    Power,
+    SignFlip,
+    Translation,
+)
 
 
 @dataclass(frozen=True)
@@ -154,4 +165,23 @@ def describe_count(count: float) -> str:
 
 def describe_group(group: AbstractGroup) -> str:
     """A group in the usual notation, such as GL(4)^2 or R+^16."""
-    return str(group)
+    n = getattr(group, "n", None)
+    match group:
+        case Power():
+            inner = describe_group(group.group)
+            return f"({inner})^{group.count}" if "^" in inner else f"{inner}^{group.count}"
+        case FixingOnes():
+            return f"{describe_group(group.group)} beside ones"
+        case GeneralLinear():
+            return f"GL({n})"
+        case Orthogonal():
+            return f"O({n})"
+        case Permutation():
+            return f"S({n})"
+    letter = _LETTERS.get(type(group))
+    if letter is None:
+        return str(group)
+    return letter if n in (None, 1) else f"{letter}^{n}"
+
+
+_LETTERS = {PositiveScaling: "R+", ComplexScaling: "C*", SignFlip: "Z2", Translation: "R"}

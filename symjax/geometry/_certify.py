@@ -41,8 +41,8 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
     covers rounding. inf where a cell is too long to say anything; NaN where there is no curve or it
     does not move. Works for exponential curves and for the two exponentials of a connecting curve.
 
-    Raises ValueError for curves without such a bound (any callable, eq. (6), translations): use
-    `max_curvature`, which is sampled, and call it so.
+    Raises ValueError for curves without such a bound (any callable, eq. (6), translations, legs
+    with gains): use `max_curvature`, which is sampled, and call it so.
 
     Example:
         >>> from symjax import exponential_curve, rescaling_action
@@ -53,7 +53,8 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
     """
     require(
         is_linear_curve(curve)
-        and not any(isinstance(group, Translation) for group in curve.action.factors),
+        and not any(isinstance(group, Translation) for group in curve.action.factors)
+        and not any(leg.gains for leg in curve.action.legs),
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
         "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
     )

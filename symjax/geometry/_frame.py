@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import is_floating, require
-from ..actions import LinearAction, compress
+from ..actions import LinearAction, ShiftAction, compress
 from ..curves import SymmetryCurve
 from ..groups import NO_PATH, Algebra, Translation
 from ..linalg._precision import computing_dtype, mm
@@ -57,6 +57,8 @@ def field(action: LinearAction, m: Algebra) -> Callable[[Leaves], Leaves]:
 def derivatives(curve: Curve, t: Float[Array, ""], order: int) -> list[Leaves]:
     """The first derivatives of a curve at t, as tuples of leaves; leaves at rest are left out."""
     if not isinstance(curve, SymmetryCurve):
+        return _taylor(lambda s: curve(s), t, order)
+    if isinstance(curve.action, ShiftAction):
         return _taylor(lambda s: curve(s), t, order)
     if not isinstance(curve.action, LinearAction):
         return _derivatives_in_the_group(curve, t, order)

@@ -19,7 +19,9 @@ from ._base import (
     power_of as power_of,
 )
 from ._finite import Permutation as Permutation, SignFlip as SignFlip
+from ._fixing import FixingOnes as FixingOnes
 from ._matrices import GeneralLinear as GeneralLinear, Orthogonal as Orthogonal
+from ._power import Power as Power
 from ._product import Product as Product
 from ._scalings import ComplexScaling as ComplexScaling, PositiveScaling as PositiveScaling
 from ._translation import Translation as Translation

@@ -1,0 +1,158 @@
+"""Legs: the places of a leaf that a group element touches, as data."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..groups import Representation
+
+
+class Block(eqx.Module):
+    """Part of an array, seen as an array of its own: per axis an offset, sizes and strides.
+
+    The entry (i_1, i_2, ...) of an axis' part lies at offset + sum_k stride_k i_k, so an axis of
+    n heads of d entries, or every other entry of it, is one row of sizes and strides. ``starts``
+    has an offset per axis of the array, ``parts`` its pairs (size, stride), the slowest first.
+    """
+
+    starts: tuple[int, ...] = eqx.field(static=True)
+    parts: tuple[tuple[tuple[int, int], ...], ...] = eqx.field(static=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the part."""
+        return tuple(size for part in self.parts for size, _ in part)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of a shape has such a part."""
+        last = [
+            start + sum((size - 1) * stride for size, stride in part)
+            for start, part in zip(self.starts, self.parts, strict=True)
+        ]
+        return len(shape) == len(last) and all(e < n for e, n in zip(last, shape, strict=True))
+
+    def _index(self):
+        rows = []
+        for start, part in zip(self.starts, self.parts, strict=True):
+            row = np.array(start)
+            for size, stride in part:
+                row = row[..., None] + stride * np.arange(size)
+            rows.append(row.reshape(-1))
+        return rows
+
+    def _slices(self, shape):
+        """Per axis a slice where the entries are consecutive (or all), else their numbers."""
+        rows = []
+        for row in self._index():
+            consecutive = bool(np.all(np.diff(row) == 1))
+            rows.append(slice(int(row[0]), int(row[-1]) + 1) if consecutive else row)
+        whole = [
+            isinstance(r, slice) and r == slice(0, n) for r, n in zip(rows, shape, strict=True)
+        ]
+        return rows, all(whole)
+
+    def read(self, array: Array) -> Array:
+        """The part of an array."""
+        rows, whole = self._slices(array.shape)
+        if not whole:
+            for axis, row in enumerate(rows):
+                array = (
+                    jax.lax.slice_in_dim(array, row.start, row.stop, axis=axis)
+                    if isinstance(row, slice)
+                    else jnp.take(array, row, axis=axis)
+                )
+        return array.reshape(self.shape)
+
+    def write(self, array: Array, part: Array) -> Array:
+        """The array with its part replaced."""
+        rows, whole = self._slices(array.shape)
+        if whole:
+            return part.reshape(array.shape)
+        sizes = [r.stop - r.start if isinstance(r, slice) else len(r) for r in rows]
+        if all(isinstance(r, slice) for r in rows):
+            index = tuple(rows)
+        else:
+            index = np.ix_(*self._index())
+        return array.at[index].set(part.reshape(sizes).astype(array.dtype))
+
+
+def part_of(array: Array, block: Block | None) -> Array:
+    """The part of an array that a block is, or the array."""
+    return array if block is None else block.read(array)
+
+
+class Gain(eqx.Module):
+    """A vector of parameters that conjugates a leg: (scale * leaf + offset) ** power.
+
+    ``axes`` says along which of the leg's axes (by number) the entries of its block run.
+    """
+
+    leaf: str | int = eqx.field(static=True)
+    block: Block | None = eqx.field(static=True, default=None)
+    axes: tuple[int, ...] = eqx.field(static=True, default=(0,))
+    power: int = eqx.field(static=True, default=1)
+    scale: float = eqx.field(static=True, default=1.0)
+    offset: float = eqx.field(static=True, default=0.0)
+
+    def values(self, leaf: Array, rows: tuple[int, ...]) -> Array:
+        """The factors for the rows of a leg whose axes have the given sizes."""
+        entries = part_of(leaf, self.block)
+        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i])
+        entries = entries.transpose(order)
+        shape = [n if i in self.axes else 1 for i, n in enumerate(rows)]
+        spread = jnp.broadcast_to(entries.reshape(shape), rows).reshape(-1)
+        return (self.scale * spread + self.offset) ** self.power
+
+
+class Leg(eqx.Module):
+    """One place that a group element touches: an axis of a leaf, and how it moves there.
+
+    ``leaf`` names a leaf by its path (``"layers/0/weight"``) or by its position in the flattened
+    parameters (negative counts from the end). ``axis`` None moves the whole leaf and is for a
+    scalar scaling; a tuple of axes moves them as one, the first being the slowest (heads and the
+    entries of a head, for a `symjax.Power`). ``factor`` is the index of the group in a product.
+    Where only part of the leaf moves, or an axis is to be seen as several, ``block`` says which,
+    and the axes are those of the block. ``gains`` conjugate: x -> D g D^-1 x with the diagonal D of
+    their product, which must have no zero.
+    """
+
+    leaf: str | int = eqx.field(static=True)
+    axis: int | tuple[int, ...] | None = eqx.field(static=True, default=0)
+    representation: Representation = eqx.field(static=True, default="vector")
+    factor: int = eqx.field(static=True, default=0)
+    block: Block | None = eqx.field(static=True, default=None)
+    gains: tuple[Gain, ...] = eqx.field(static=True, default=())
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes that move, as a tuple."""
+        if self.axis is None:
+            return ()
+        return self.axis if isinstance(self.axis, tuple) else (self.axis,)
+
+    def rows(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The sizes of the axes that move, in a leaf of the given shape."""
+        inner = shape if self.block is None else self.block.shape
+        return tuple(inner[a] for a in self.axes)
+
+    def read(self, leaf: Array) -> Array:
+        """What moves, as a matrix: a row per index of the axes."""
+        part = part_of(leaf, self.block)
+        if self.axis is None:
+            return part.reshape(1, -1)
+        front = jnp.moveaxis(part, self.axes, range(len(self.axes)))
+        return front.reshape(int(np.prod(self.rows(leaf.shape))), -1)
+
+    def write(self, leaf: Array, moved: Array) -> Array:
+        """The leaf with what moves replaced."""
+        shape = leaf.shape if self.block is None else self.block.shape
+        if self.axis is None:
+            part = moved.reshape(shape)
+        else:
+            axes = [a % len(shape) for a in self.axes]
+            rest = [n for a, n in enumerate(shape) if a not in axes]
+            front = moved.reshape(*(shape[a] for a in axes), *rest)
+            part = jnp.moveaxis(front, range(len(axes)), axes)
+        return part if self.block is None else self.block.write(leaf, part)

@@ -1,0 +1,442 @@
+"""From what the channels found to symmetries: groups, legs, and a count without double counting."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+from ..actions import Block, Factor, Gain, Leg, ShiftAction, ShiftLeg, linear_action
+from ..groups import (
+    AbstractGroup,
+    FixingOnes,
+    GeneralLinear,
+    Orthogonal,
+    Permutation,
+    PositiveScaling,
+    Power,
+    SignFlip,
+    Translation,
+)
+from ._elimination import Relations, Row
+from ._graph import Atom, Node, Tensor
+from ._indices import Index, Indices
+from ._monomials import Monomial, canonical, is_summed
+from ._report import Symmetry
+from ._spaces import Space, Spaces
+
+Kind = tuple
+
+
+@dataclass
+class Found:
+    """A space with a group: where it acts and on what its element may depend."""
+
+    root: Index
+    indices: list[tuple[Index, int, dict]]  # of leaves: (index, dual, exponents)
+    fibres: list[Atom]
+    atom: Atom
+    group: AbstractGroup
+    full: bool  # whether all diagonal matrices are in the group
+    signs: bool  # whether all diagonal matrices of signs are
+
+
+@dataclass
+class Ledger:
+    """Which directions are accounted for, per kind of index sets."""
+
+    modulus: int
+    taken: dict[Kind, Relations] = field(default_factory=dict)
+    listed: int = 0
+    independent: int = 0
+
+    def span(self, kind: Kind) -> Relations:
+        """The rows of a kind that are accounted for."""
+        return self.taken.setdefault(kind, Relations(self.modulus))
+
+
+class Assembly:
+    """Builds the symmetries of one graph."""
+
+    def __init__(self, nodes: list[Node], graph: Any, names: Sequence[str], shapes: Sequence):
+        self.nodes, self.graph = nodes, graph
+        self.names, self.shapes = names, shapes
+        self.tensors: dict[int, Tensor] = {t.number: t for t in graph.tensors}
+        self.indices = Indices(nodes, graph.outputs, graph.frozen)
+        self.sizes: dict[Any, int] = {}
+        for tensor in graph.tensors:
+            for atom in tensor.atoms:
+                self.sizes[atom.find().key] = atom.size
+
+    # -- places -------------------------------------------------------------------------------
+
+    def place(self, tensor: Tensor) -> tuple[str, Block | None, list[int]]:
+        """(leaf, block, axis of each position) of a block of a leaf."""
+        at = tensor.leaf
+        assert at is not None
+        shape = self.shapes[at.leaf]
+        whole = all(
+            offset == 0 and slots in (((n, 1),), ()) and (n == 1 or slots)
+            for (offset, slots), n in zip(at.axes, shape, strict=True)
+        )
+        if whole:
+            axes = [a for a, (_, slots) in enumerate(at.axes) for _ in slots]
+            return self.names[at.leaf], None, axes
+        block = Block(tuple(o for o, _ in at.axes), tuple(s for _, s in at.axes))
+        return self.names[at.leaf], block, list(range(len(tensor.atoms)))
+
+    def leg(self, tensor: Tensor, positions: Sequence[int], how: Any, gains=()) -> Leg:
+        """A leg on some positions of a block of a leaf, the first being the slowest."""
+        name, block, axes = self.place(tensor)
+        chosen = tuple(axes[p] for p in positions)
+        axis = None if not chosen else chosen[0] if len(chosen) == 1 else chosen
+        return Leg(name, axis, how, 0, block, tuple(gains))
+
+    def positions(self, tensor: Tensor, atoms: Iterable[Atom]) -> list[int]:
+        """The positions of index sets in a tensor."""
+        classes = [a.find() for a in tensor.atoms]
+        return [classes.index(a) for a in atoms]
+
+    def symmetry(self, name: str, group: AbstractGroup, legs: Sequence[Leg], **fields: Any):
+        """A symmetry from its table."""
+        return Symmetry(name, linear_action(group, legs), self.leaves(legs), **fields)
+
+    def leaves(self, legs: Sequence[Leg] | Sequence[ShiftLeg]) -> tuple[str, ...]:
+        """The names of the leaves of some legs, in the order of the parameters."""
+        return tuple(sorted({str(leg.leaf) for leg in legs}, key=self.names.index))
+
+    # -- changes of basis -----------------------------------------------------------------------
+
+    def spaces(self, spaces: Spaces) -> list[Found]:
+        """The spaces with a group."""
+        members: dict[Index, list] = {}
+        for tensor in spaces.tensors.values():
+            for p in range(len(tensor.atoms)):
+                root, dual, exponents = spaces.find((tensor.number, p))
+                members.setdefault(root, []).append(((tensor.number, p), dual, exponents))
+        moving = {
+            index
+            for root, rows in members.items()
+            if not spaces.space(root).rigid
+            for index, _, _ in rows
+        }
+        found = []
+        for root, rows in members.items():
+            space = spaces.space(root)
+            leaves = [row for row in rows if self.tensors[row[0][0]].kind == "leaf"]
+            if space.rigid or not leaves:
+                continue
+            group, reference = self._group_of(space, self.indices.atom(root).size)
+            if group is None:
+                continue
+            fibres = self.indices.fibres(
+                [row[0] for row in rows], lambda index: index not in moving
+            )
+            entry = self._found(spaces, root, leaves, fibres, group, reference)
+            if entry is not None:
+                found.append(entry)
+        return found
+
+    def _group_of(self, space: Space, n: int):
+        metrics = {frozenset(m) for m in space.metrics}
+        negated = lambda d: frozenset((k, -v) for k, v in d)
+        frames = metrics | {negated(v) for v in space.vectors} | set(space.covectors)
+        if len(frames) > 1:
+            return None, None
+        reference = dict(next(iter(frames))) if frames else {}
+        fixed = space.vectors or space.covectors
+        base = Orthogonal if metrics else GeneralLinear
+        if fixed and n == 1:
+            return None, None
+        return (FixingOnes(base(n - 1)) if fixed else base(n)), reference
+
+    def _found(self, spaces, root, leaves, fibres, group, reference):
+        indices = []
+        for index, dual, exponents in leaves:
+            total = dict(exponents)
+            for key, value in reference.items():
+                total[key] = total.get(key, 0) + (value if dual else -value)
+            total = {k: v for k, v in total.items() if v}
+            for key in total:
+                diagonal = spaces.diagonals[key]
+                others = [
+                    a.find() for p, a in enumerate(diagonal.tensor.atoms) if p != diagonal.position
+                ]
+                if any(a not in fibres for a in others):
+                    return None
+            indices.append((index, dual, total))
+        count = math.prod(a.size for a in fibres)
+        plain = not isinstance(group, FixingOnes)
+        full = plain and isinstance(group, GeneralLinear)
+        group = Power(group, count) if fibres else group
+        return Found(root, indices, fibres, self.indices.atom(root), group, full, plain)
+
+    def basis_symmetry(self, found: Found, spaces: Spaces, **fields: Any) -> Symmetry:
+        """The symmetry of a space."""
+        legs = []
+        for (number, position), dual, exponents in found.indices:
+            tensor = self.tensors[number]
+            positions = [*self.positions(tensor, found.fibres), position]
+            gains = [
+                self._gain(spaces.diagonals[key], power, found.fibres)
+                for key, power in exponents.items()
+            ]
+            legs.append(self.leg(tensor, positions, "covector" if dual else "vector", gains))
+        base = found.group.group if isinstance(found.group, Power) else found.group
+        name = "rotation" if "Orthogonal" in repr(base) else "change of basis"
+        return self.symmetry(name, found.group, legs, **fields)
+
+    def _gain(self, diagonal, power, fibres):
+        name, block, _ = self.place(diagonal.tensor)
+        order = {id(a): i for i, a in enumerate(fibres)}
+        axes = tuple(
+            len(fibres) if p == diagonal.position else order[id(a.find())]
+            for p, a in enumerate(diagonal.tensor.atoms)
+        )
+        return Gain(name, block, axes, power, diagonal.scale, diagonal.offset)
+
+    # -- scales and signs -----------------------------------------------------------------------
+
+    def ledger(self, modulus: int, found: Sequence[Found]) -> Ledger:
+        """A ledger in which the diagonal parts of the changes of basis are accounted for."""
+        ledger = Ledger(modulus)
+        for entry in found:
+            if not (entry.signs if modulus else entry.full):
+                continue
+            classes = [*entry.fibres, entry.atom]
+            for r in range(len(classes) + 1):
+                for chosen in combinations(classes, r):
+                    row: Row = {}
+                    span = ledger.span(tuple(sorted((a.key for a in chosen), key=repr)))
+                    for (number, position), dual, _ in entry.indices:
+                        tensor = self.tensors[number]
+                        beside = [a for a in chosen if a is not entry.atom]
+                        places = frozenset(
+                            self.positions(tensor, beside)
+                            + ([position] if entry.atom in chosen else [])
+                        )
+                        span.combine(row, {(number, places): Fraction(1)}, -1 if dual else 1)
+                    span.add(row)
+        return ledger
+
+    def diagonal(
+        self,
+        solutions: dict[Kind, list[Row]],
+        ledger: Ledger,
+        make: Callable[[Kind, Row], Symmetry],
+        lower: Callable[[Row, Kind], Row] | None = None,
+        baseline: Callable[[Kind, list[Row]], list[Row]] | None = None,
+    ) -> list[Symmetry]:
+        """Symmetries for the solutions that are not accounted for yet, the larger groups first."""
+        pending: dict[Kind, list[Row]] = {kind: [] for kind in ledger.taken}
+        for kind in solutions:
+            for r in range(len(kind) + 1):
+                for smaller in combinations(kind, r):
+                    pending.setdefault(smaller, [])
+        result = []
+        for kind in sorted(pending, key=lambda k: (-len(k), repr(k))):
+            own, span = solutions.get(kind, []), ledger.span(kind)
+            for row in baseline(kind, [*own, *pending[kind]]) if baseline else ():
+                span.add(row)
+            before = len(span.rows)
+            # Functions constant along some of the index sets are accounted for as well.
+            for row in pending[kind]:
+                span.add(row)
+            for row in own:
+                if not span.add(row):
+                    continue
+                ledger.listed += math.prod(self.sizes[key] for key in kind)
+                for r in range(len(kind)):
+                    for smaller in combinations(kind, r):
+                        pending[smaller].append((lower or self._lower)(row, smaller))
+                result.append(make(kind, row))
+            new = len(span.rows) - before
+            ledger.independent += new * math.prod(self.sizes[key] - 1 for key in kind)
+        return result
+
+    def _lower(self, row, smaller):
+        """A scale that is constant along the index sets that are not in ``smaller``."""
+        result: Row = {}
+        for (number, subset), value in row.items():
+            tensor = self.tensors[number]
+            kept = frozenset(p for p in subset if tensor.atoms[p].find().key in smaller)
+            result[number, kept] = result.get((number, kept), Fraction(0)) + value
+        return result
+
+    def scale_symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
+        """R+ to a power."""
+        common = math.lcm(*(value.denominator for value in row.values()))
+        sign = 1 if next(iter(sorted(row.items(), key=repr)))[1] > 0 else -1
+        group = PositiveScaling(math.prod(self.sizes[k] for k in kind) if kind else None)
+        legs = [
+            self.leg(self.tensors[number], self._ordered(number, subset, kind), how)
+            for (number, subset), value in sorted(row.items(), key=repr)
+            for how in [_power_name(sign * value * common)]
+        ]
+        return self.symmetry("rescaling", group, legs, **fields)
+
+    def sign_symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
+        """Sign flips."""
+        group = SignFlip(math.prod(self.sizes[k] for k in kind))
+        legs = [
+            self.leg(self.tensors[number], self._ordered(number, subset, kind), "vector")
+            for number, subset in sorted(row, key=repr)
+        ]
+        return self.symmetry("sign flip", group, legs, **fields)
+
+    def _ordered(self, number, subset, kind):
+        tensor = self.tensors[number]
+        return sorted(subset, key=lambda p: kind.index(tensor.atoms[p].find().key))
+
+    # -- shifts ---------------------------------------------------------------------------------
+
+    def lower_shift(self, row: Row, smaller: Kind) -> Row:
+        """A shift whose free function is constant along the index sets not in ``smaller``."""
+        result: Row = {}
+        for (number, monomial), value in row.items():
+            what, _, names = monomial.shift
+            kept = [n for n, key in zip(names, what[1], strict=True) if key in smaller]
+            for name, key in zip(names, what[1], strict=True):
+                if key not in smaller and is_summed(name):
+                    inside = any(name in other for _, _, other in monomial.others)
+                    value = value if inside else value * self.sizes[key]
+            new = canonical([(("shift", smaller), 1, tuple(kept)), *monomial.others])
+            result[number, new] = result.get((number, new), Fraction(0)) + value
+        return {u: c for u, c in result.items() if c}
+
+    def special_shifts(self, solutions: dict[Kind, list[Row]]) -> Callable:
+        """The shifts of a kind that are special cases of others.
+
+        Where a shift adds a free function u to a leaf, u may be any product of parameters, such as
+        W v for a free function v of another kind.
+        """
+        pure: dict[int, list] = {}
+        for rows in solutions.values():
+            for row in rows:
+                for number, monomial in row:
+                    if not monomial.others:
+                        pure.setdefault(number, []).append((monomial, row))
+
+        def baseline(kind: Kind, rows: list[Row]) -> list[Row]:
+            del kind
+            unknowns = sorted({u for row in rows for u in row if u[1].others}, key=repr)
+            return [
+                special
+                for number, monomial in unknowns
+                for plain, row in pure.get(number, ())
+                for special in [_substitute(row, plain, monomial)]
+                if special is not None
+            ]
+
+        return baseline
+
+    def shift_symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
+        """A translation group."""
+        sizes = tuple(self.sizes[key] for key in kind)
+        legs = tuple(
+            self._shift_leg(number, monomial, value)
+            for (number, monomial), value in sorted(row.items(), key=repr)
+        )
+        action = ShiftAction(Translation(math.prod(sizes)), legs, sizes)
+        return Symmetry("shift", action, self.leaves(legs), **fields)
+
+    def _shift_leg(self, number, monomial, value):
+        ids: dict[Any, int] = {}
+        name = lambda n: ids.setdefault(n, len(ids))
+        vector = tuple(map(name, monomial.shift[2]))
+        factors = []
+        for what, power, names in monomial.others:
+            tensor = self.tensors[what]
+            leaf, block, axes = self.place(tensor)
+            row = self._axis_names(tensor, block, axes, [name(n) for n in names], name)
+            factors.append(Factor(leaf, row, block, power))
+        tensor = self.tensors[number]
+        leaf, block, axes = self.place(tensor)
+        rank = self._rank(tensor, block)
+        out: list[int | None] = [None] * rank
+        for p, axis in enumerate(axes):
+            out[axis] = ids.get(p)
+        return ShiftLeg(leaf, vector, tuple(out), float(value), tuple(factors), block)
+
+    def _rank(self, tensor, block):
+        """How many axes a block of a leaf has, or the leaf itself."""
+        return len(tensor.atoms) if block is not None else len(self.shapes[tensor.leaf.leaf])
+
+    def _axis_names(self, tensor, block, axes, names, name):
+        """A name for every axis; those of size one are summed under names of their own."""
+        rank = self._rank(tensor, block)
+        at = dict(zip(axes, names, strict=True))
+        return tuple(at[i] if i in at else name(("one", len(at), i)) for i in range(rank))
+
+    def unused(self) -> list[Symmetry]:
+        """Free translations of the blocks of leaves that no output depends on."""
+        result = []
+        for tensor in self.graph.tensors:
+            if tensor.kind == "leaf" and tensor.number not in self.indices.tensors:
+                leaf, block, axes = self.place(tensor)
+                rank = self._rank(tensor, block)
+                out: list[int | None] = [None] * rank
+                for p, axis in enumerate(axes):
+                    out[axis] = p
+                sizes = tuple(a.size for a in tensor.atoms)
+                leg = ShiftLeg(leaf, tuple(range(len(sizes))), tuple(out), 1.0, (), block)
+                action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
+                result.append(Symmetry("unused", action, (leaf,)))
+        return result
+
+    # -- permutations ---------------------------------------------------------------------------
+
+    def permutations(self, found: Sequence[Found]) -> list[Symmetry]:
+        """Permutations of index sets, but for those inside a change of basis."""
+        inside = {index for entry in found for index, _, _ in entry.indices}
+        gains = {
+            (key[0], key[1])
+            for entry in found
+            for _, _, exponents in entry.indices
+            for key in exponents
+        }
+        result = []
+        for number, places in self.indices.classes.items():
+            leaves = self.indices.leaves(places)
+            if number in self.indices.frozen or not leaves:
+                continue
+            if all(index in inside or index in gains for index in leaves):
+                continue
+            fibres = self.indices.fibres(places)
+            n, count = self.indices.atom(places[0]).size, math.prod(a.size for a in fibres)
+            group = Power(Permutation(n), count) if fibres else Permutation(n)
+            legs = []
+            for index in leaves:
+                tensor = self.tensors[index[0]]
+                positions = [*self.positions(tensor, fibres), index[1]]
+                legs.append(self.leg(tensor, positions, "vector"))
+            result.append(self.symmetry("permutation", group, legs))
+        return result
+
+
+def _power_name(value: Fraction):
+    if value == 1:
+        return "vector"
+    return "covector" if value == -1 else float(value)
+
+
+def _substitute(row: Row, plain: Monomial, value: Monomial) -> Row | None:
+    """A shift whose free function is what another monomial adds to the same leaf."""
+    names = plain.shift[2]
+    if not value.labels <= set(names):
+        return None
+    result: Row = {}
+    for (number, monomial), coefficient in row.items():
+        place = dict(zip(names, monomial.shift[2], strict=True))
+        rest = Monomial(monomial.others)
+        missing = [n for n in names if n not in value.labels and is_summed(place[n])]
+        if missing:
+            return None
+        factors = [
+            (w, p, tuple(("sum", ("own", n[1])) if is_summed(n) else place[n] for n in ns))
+            for w, p, ns in value.factors
+        ]
+        new = canonical([*factors, *rest.factors])
+        result[number, new] = result.get((number, new), Fraction(0)) + coefficient
+    return {u: c for u, c in result.items() if c}

@@ -1,0 +1,89 @@
+"""Exact linear algebra: sparse rows over the rationals, or over the field of two elements."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+Row = dict[Any, Fraction]
+
+
+class Relations:
+    """Linear equations sum_u row[u] u = 0, kept in echelon form. ``modulus`` is 0 or 2."""
+
+    def __init__(self, modulus: int = 0):
+        self.modulus = modulus
+        self.rows: dict[Any, Row] = {}
+
+    def combine(self, row: Row, other: Mapping, factor: Fraction | int = 1) -> None:
+        """Row += factor * other, in place."""
+        for u, value in other.items():
+            new = row.get(u, 0) + factor * value
+            new = new % 2 if self.modulus else new
+            if new:
+                row[u] = new
+            else:
+                row.pop(u, None)
+
+    def reduce(self, row: Mapping) -> Row:
+        """The row with every pivot eliminated."""
+        result: Row = {}
+        waiting = dict(row)
+        while waiting:
+            u, value = waiting.popitem()
+            if u in self.rows:
+                # A pivot's row is u + rest = 0, so u = -rest.
+                for v, c in self.rows[u].items():
+                    if v != u:
+                        new = waiting.get(v, 0) - value * c
+                        new = new % 2 if self.modulus else new
+                        if new:
+                            waiting[v] = new
+                        else:
+                            waiting.pop(v, None)
+            else:
+                self.combine(result, {u: value})
+        return result
+
+    def add(self, row: Mapping) -> bool:
+        """Add an equation; False where it followed from those there are."""
+        row = self.reduce(row)
+        if not row:
+            return False
+        pivot = next(iter(row))
+        scale = row[pivot]
+        self.rows[pivot] = {u: (c if self.modulus else c / scale) for u, c in row.items()}
+        return True
+
+    def solutions(self, unknowns: Iterable[Any]) -> list[Row]:
+        """A basis of the vectors that satisfy every equation, one per free unknown."""
+        unknowns = list(unknowns)
+        free = [u for u in unknowns if u not in self.rows]
+        basis = {u: {u: Fraction(1)} for u in free}
+        for u in unknowns:
+            if u not in self.rows:
+                continue
+            for v, value in self.reduce({u: Fraction(1)}).items():
+                if v in basis:
+                    self.combine(basis[v], {u: value})
+        return list(basis.values())
+
+
+def independent(rows: Iterable[Mapping], modulus: int = 0, span: "Relations | None" = None) -> list:
+    """The rows that are not combinations of those before them (and of ``span``, which grows)."""
+    span = Relations(modulus) if span is None else span
+    return [row for row in rows if span.add(row)]
+
+
+def echelon(rows: Iterable[Mapping], modulus: int = 0) -> list[Row]:
+    """A basis of the span in which each row has a pivot that the others lack: few entries."""
+    relations = Relations(modulus)
+    for row in rows:
+        relations.add(row)
+    result = []
+    for pivot, row in list(relations.rows.items()):
+        del relations.rows[pivot]
+        reduced = relations.reduce({u: c for u, c in row.items() if u != pivot})
+        relations.combine(reduced, {pivot: Fraction(1)})
+        relations.rows[pivot] = row
+        result.append(reduced)
+    return result

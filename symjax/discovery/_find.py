@@ -1,0 +1,140 @@
+"""The whole of discovery, in order: read the model, ask every channel, assemble."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from .._checks import is_floating, path_name, require
+from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
+from ._assembly import Assembly
+from ._graph import Graph
+from ._layout import Refinements
+from ._reader import Reader
+from ._report import Symmetries
+from ._scales import Scales
+from ._shifts import Shifts
+from ._spaces import Spaces
+from ._values import Value
+
+_REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_shape)
+
+#: Each reading makes some layout finer, so this is never reached by a model that makes sense.
+MOST_READINGS = 50
+
+
+def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) -> Symmetries:
+    """Every symmetry of ``params -> apply(params, *inputs)`` that can be proved (host-only).
+
+    ``params`` and ``inputs`` are pytrees of arrays, or of `jax.ShapeDtypeStruct`: only shapes and
+    dtypes are used. A symmetry is a group with its action on the parameters, for which the output
+    does not change, whatever the inputs and whatever the values of the parameters. What the
+    function holds besides (masks, tables, frozen weights) is taken as the constants that they are.
+
+    Raises ValueError where ``params`` has no floating array, and whatever tracing ``apply`` raises.
+
+    Example:
+        >>> mlp = lambda p, x: p["u"] @ jax.nn.relu(p["v"] @ x)
+        >>> params = {"v": jnp.ones((4, 2)), "u": jnp.ones((3, 4))}
+        >>> found = find_symmetries(mlp, params, jnp.ones(2))
+        >>> [(s.name, s.dimension, s.leaves) for s in found]
+        [('rescaling', 4, ('u', 'v')), ('permutation', 0, ('u', 'v'))]
+    """
+    flat, structure = jax.tree_util.tree_flatten_with_path(params)
+    moving = [i for i, (_, leaf) in enumerate(flat) if is_floating(leaf)]
+    require(bool(moving), "`params` must hold at least one floating array.")
+    jaxpr, kinds = _trace(apply, flat, structure, moving, inputs)
+    graph = _read(jaxpr, kinds)
+    names = [path_name(flat[i][0]) for i in moving]
+    shapes = [tuple(flat[i][1].shape) for i in moving]
+    return _assemble(graph, names, shapes)
+
+
+def _trace(apply, flat, structure, moving, inputs):
+    """The jaxpr of (moving leaves, arrays of the inputs) -> floating and other outputs."""
+    data, rebuild = _arrays(inputs)
+    rest = {i: leaf for i, (_, leaf) in enumerate(flat) if i not in moving}
+
+    def function(leaves, arrays):
+        full = dict(zip(moving, leaves, strict=True)) | rest
+        tree = jax.tree.unflatten(structure, [full[i] for i in range(len(flat))])
+        output = apply(tree, *rebuild(arrays))
+        return [x for x in jax.tree.leaves(output) if hasattr(x, "dtype")]
+
+    leaves = [_abstract(flat[i][1]) for i in moving]
+    arrays = [_abstract(x) for x in data]
+    jaxpr = jax.make_jaxpr(function)(leaves, arrays)
+    return jaxpr, ["leaf"] * len(leaves) + ["input"] * len(arrays)
+
+
+def _arrays(inputs):
+    """The arrays of the inputs, and how to put them back between what is not an array."""
+    leaves, structure = jax.tree.flatten(inputs)
+    is_array = [hasattr(x, "dtype") and hasattr(x, "shape") for x in leaves]
+
+    def rebuild(arrays):
+        rest = iter(arrays)
+        full = [next(rest) if a else x for a, x in zip(is_array, leaves, strict=True)]
+        return jax.tree.unflatten(structure, full)
+
+    return [x for a, x in zip(is_array, leaves, strict=True) if a], rebuild
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _read(jaxpr, kinds) -> Graph:
+    """Read until no layout has to be finer."""
+    refinements = Refinements()
+    for _ in range(MOST_READINGS):
+        refinements.changed = False
+        reader = Reader(refinements)
+        values: list[Value] = []
+        for i, (kind, variable) in enumerate(zip(kinds, jaxpr.jaxpr.invars, strict=True)):
+            is_leaf = kind == "leaf"  # the leaves come first
+            made = reader.leaf(i, variable.aval) if is_leaf else None
+            values.append(made or reader.input(("input", i), variable.aval))
+        outputs = reader.read(jaxpr.jaxpr, jaxpr.consts, values)
+        if not refinements.changed:
+            break
+    for output in outputs:
+        if isinstance(output, Value):
+            reader.graph.outputs += [t for t, _ in output.blocks.values()]
+    return reader.graph
+
+
+def _assemble(graph: Graph, names, shapes) -> Symmetries:
+    nodes = graph.live_nodes()
+    assembly = Assembly(nodes, graph, names, shapes)
+    spaces = Spaces(nodes, graph.outputs)
+    found = assembly.spaces(spaces)
+    items = [assembly.basis_symmetry(entry, spaces) for entry in found]
+    overlap = 0
+    for modulus, make in ((0, assembly.scale_symmetry), (2, assembly.sign_symmetry)):
+        ledger = assembly.ledger(modulus, found)
+        exact = Scales(nodes, graph.outputs, modulus, loose=False).solutions()
+        items += assembly.diagonal(exact, ledger, make)
+        if modulus == 0:
+            overlap += ledger.listed - ledger.independent
+            loose = Scales(nodes, graph.outputs, modulus, loose=True).solutions()
+            approximate = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
+            items += assembly.diagonal(loose, ledger, approximate)
+    ledger = assembly.ledger(0, ())
+    shifts = Shifts(nodes, graph.outputs).solutions()
+    items += assembly.diagonal(
+        shifts,
+        ledger,
+        assembly.shift_symmetry,
+        assembly.lower_shift,
+        assembly.special_shifts(shifts),
+    )
+    overlap += ledger.listed - ledger.independent
+    items += assembly.unused()
+    items += assembly.permutations(found)
+    unknown = {
+        name: tuple(sorted({names[i] for t in tensors for i in graph.leaves_of(t)}))
+        for name, tensors in graph.unknown.items()
+    }
+    return Symmetries(tuple(items), unknown, overlap)

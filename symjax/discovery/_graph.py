@@ -1,0 +1,199 @@
+"""The graph that every channel reads: tensors with named indices, and a few kinds of node.
+
+Reshapes, transposes, slices and concatenations leave no node: they only say which block of which
+tensor stands where (see `_layout`). What is left is written like an einsum: each operand of a node
+has one label per index, and labels that the output lacks are summed.
+
+The kinds of node:
+- ``linear``: out = sum of coefficient times operand; operands may lack labels (broadcasting).
+- ``product``: out = coefficient times the product of two operands, summed over labels not in out.
+- ``sum``: out = coefficient times the operand summed over labels not in out.
+- ``pointwise``: out = f(operands), entry by entry; ``traits`` say what is known of f.
+- ``equal``: out is picked entry by entry among operands (select, max, a loop's carry); the
+  operands in ``guides`` decide which and must not change.
+- ``reduce``: the largest (or smallest) entry over labels not in out.
+- ``mix``: entries move or mix along ``frozen`` labels: reversed, cumulated, sorted, sliced by data.
+- ``gather``: rows of a table, named by an operand of integers.
+
+An operation that is not understood leaves no node either: what it is applied to counts as an
+output of the model, so it may not change at all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Key = tuple[Any, ...]
+
+
+class Atom:
+    """An index set. Two that an operation ties together are one: see `Graph.unite`."""
+
+    __slots__ = ("key", "members", "parent", "size")
+
+    def __init__(self, key: Key, size: int):
+        self.key, self.size = key, size
+        self.parent: Atom = self
+        self.members = [key]
+
+    def find(self) -> "Atom":
+        """The representative of all the index sets that are this one."""
+        root = self
+        while root.parent is not root:
+            root = root.parent
+        while self.parent is not root:
+            self.parent, self = root, self.parent
+        return root
+
+    def __repr__(self):
+        return f"<{self.find().key}:{self.size}>"
+
+
+def unite(a: Atom, b: Atom) -> None:
+    """Make two index sets one."""
+    a, b = a.find(), b.find()
+    assert a.size == b.size
+    if a is not b:
+        if len(a.members) < len(b.members):
+            a, b = b, a
+        b.parent = a
+        a.members += b.members
+
+
+@dataclass(eq=False)
+class Tensor:
+    """An array with one index set per index. ``kind``: leaf, input, constant, carry or node."""
+
+    number: int
+    atoms: tuple[Atom, ...]
+    kind: str
+    has_params: bool = False
+    has_data: bool = False
+    #: Of a leaf: (number of the leaf, where the block lies). Of a constant: its value.
+    leaf: "LeafBlock | None" = None
+    value: np.ndarray | None = None
+    node: "Node | None" = None
+
+    def __repr__(self):
+        return f"{self.kind}{self.number}{list(self.atoms)}"
+
+
+@dataclass(frozen=True)
+class LeafBlock:
+    """Which entries of a leaf a tensor holds: per axis of the leaf an offset, sizes and strides."""
+
+    leaf: int
+    axes: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation. Labels are small integers, local to the node."""
+
+    kind: str
+    out: Tensor
+    out_labels: tuple[int, ...]
+    operands: list[tuple[Tensor, tuple[int, ...]]]
+    coefficients: tuple[float, ...] = ()
+    frozen: frozenset[int] = frozenset()
+    guides: frozenset[int] = frozenset()
+    traits: Any = None
+    name: str = ""
+
+    @property
+    def sides(self) -> list[tuple[Tensor, tuple[int, ...]]]:
+        """The operands and the output, each with its labels."""
+        return [*self.operands, (self.out, self.out_labels)]
+
+    @property
+    def summed(self) -> set[int]:
+        """The labels that the output lacks."""
+        return {i for _, labels in self.operands for i in labels} - set(self.out_labels)
+
+
+@dataclass
+class Graph:
+    """All tensors and nodes of one reading of a model, in order of execution."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    frozen: list[Atom] = field(default_factory=list)
+    #: By the name of a primitive that was not understood: what it was applied to.
+    unknown: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def tensor(self, atoms: Iterable[Atom], kind: str, **fields: Any) -> Tensor:
+        """A new tensor."""
+        made = Tensor(len(self.tensors), tuple(atoms), kind, **fields)
+        self.tensors.append(made)
+        if kind in ("input", "constant"):
+            self.frozen += made.atoms
+        return made
+
+    def add(
+        self,
+        kind: str,
+        out_labels: Iterable[int],
+        operands: Iterable[tuple[Tensor, Iterable[int]]],
+        new: dict[int, Atom] | None = None,
+        **fields: Any,
+    ) -> Tensor:
+        """Append a node and return its output; equal labels make their index sets one.
+
+        ``new`` gives the index sets of labels that no operand has.
+        """
+        operands = [(t, tuple(labels)) for t, labels in operands]
+        atoms = dict(new or {})
+        for tensor, labels in operands:
+            for label, atom in zip(labels, tensor.atoms, strict=True):
+                if label in atoms:
+                    unite(atoms[label], atom)
+                else:
+                    atoms[label] = atom
+        out_labels = tuple(out_labels)
+        out = self.tensor(
+            [atoms[i] for i in out_labels],
+            "node",
+            has_params=any(t.has_params for t, _ in operands),
+            has_data=any(t.has_data for t, _ in operands),
+        )
+        out.node = Node(kind, out, out_labels, operands, **fields)
+        self.nodes.append(out.node)
+        self.frozen += [atoms[i] for i in out.node.frozen]
+        return out
+
+    def leaves_of(self, tensor: Tensor) -> set[int]:
+        """The leaves that a tensor is computed from."""
+        found, seen, waiting = set(), {tensor.number}, [tensor]
+        while waiting:
+            here = waiting.pop()
+            if here.leaf is not None:
+                found.add(here.leaf.leaf)
+            for operand, _ in here.node.operands if here.node else ():
+                if operand.number not in seen:
+                    seen.add(operand.number)
+                    waiting.append(operand)
+        return found
+
+    def live_nodes(self) -> list[Node]:
+        """The nodes that an output depends on, in order."""
+        wanted = {t.number for t in self.outputs}
+        waiting = [t for t in self.outputs]
+        carries = {}
+        for node in self.nodes:
+            if node.name == "carry":
+                carries.setdefault(node.operands[0][0].number, []).append(node)
+        keep = set()
+        while waiting:
+            tensor = waiting.pop()
+            reasons = [tensor.node] if tensor.node else []
+            reasons += carries.get(tensor.number, [])
+            for node in reasons:
+                keep.add(id(node))
+                for operand, _ in node.operands:
+                    if operand.number not in wanted:
+                        wanted.add(operand.number)
+                        waiting.append(operand)
+        return [node for node in self.nodes if id(node) in keep]

@@ -1,0 +1,281 @@
+"""What is known of sums of activations, whatever the inputs: softmax rows, centred vectors.
+
+`Identities.functional` answers: what is the sum over some labels of a tensor times weights? The
+entries of a softmax sum to one, those of x - mean(x) to zero, with a gain g and bias b after that
+the sum weighted by 1/g is the sum of b/g. It is found by symbolic algebra on the graph.
+"""
+
+from fractions import Fraction
+from typing import Any
+
+from ._graph import Node, Tensor
+from ._monomials import ONE, Monomial, Polynomial, add_into, canonical, fraction
+from ._rules_elementwise import Traits
+from ._scales import constant_number
+
+RECIPROCAL = Traits(Fraction(-1), 1)
+
+
+Form = dict[Any, Fraction]  # of monomials, and of symbols for sums that are not known
+
+
+def _moved(form: Form | None, position: dict) -> Form | None:
+    """A form with other labels; None where one of its labels has no counterpart."""
+    if form is None:
+        return None
+    result: Form = {}
+    for key, c in form.items():
+        used = key.labels if isinstance(key, Monomial) else {p for _, p in key[-1]}
+        if any(position.get(p) is None for p in used):
+            return None
+        if isinstance(key, Monomial):
+            new = key.rename(lambda p: position[p])
+        else:
+            new = (*key[:-1], tuple(sorted((i, position[p]) for i, p in key[-1])))
+        add_into(result, {new: c})
+    return result
+
+
+class Identities:
+    """Questions about sums of tensors, answered once each."""
+
+    def __init__(self):
+        self.known: dict = {}
+
+    def parameters(self, tensor: Tensor) -> Polynomial | None:
+        """A tensor as a polynomial of leaves (labels are its positions); None if it is not."""
+        key = ("parameters", tensor.number)
+        if key not in self.known:
+            self.known[key] = self._parameters(tensor)
+        return self.known[key]
+
+    def _parameters(self, tensor):
+        value = constant_number(tensor)
+        if value is not None:
+            return {ONE: fraction(value)} if value else {}
+        if tensor.kind == "leaf":
+            return {canonical([(tensor.number, 1, tuple(range(len(tensor.atoms))))]): Fraction(1)}
+        node = tensor.node
+        if node is None or tensor.has_data or node.kind not in ("linear", "product", "pointwise"):
+            return None
+        parts = []
+        for operand, labels in node.operands:
+            inner = self.parameters(operand)
+            if inner is None or len(inner) > 4:
+                return None
+            parts.append({m.rename(lambda p, x=labels: x[p]): c for m, c in inner.items()})
+        total: Polynomial = {}
+        if node.kind == "linear":
+            for part, coefficient in zip(parts, node.coefficients, strict=True):
+                add_into(total, part, fraction(coefficient))
+        elif node.kind == "product" and not node.summed and not node.frozen:
+            for a, x in parts[0].items():
+                for b, y in parts[1].items():
+                    add_into(total, {a.times(b): x * y * fraction(node.coefficients[0])})
+        elif node.kind == "pointwise" and node.traits == RECIPROCAL and len(parts[0]) == 1:
+            ((only, coefficient),) = parts[0].items()
+            if any(isinstance(n, tuple) for _, _, names in only.factors for n in names):
+                return None
+            inverse = canonical([(w, -p, names) for w, p, names in only.factors])
+            total = {inverse: 1 / coefficient}
+        else:
+            return None
+        position = {label: i for i, label in enumerate(node.out_labels)}
+        return {m.rename(lambda x: position[x]): c for m, c in total.items()}
+
+    def functional(
+        self, tensor: Tensor, gone: frozenset[int], weight: Monomial = ONE
+    ) -> Polynomial | None:
+        """The sum of a tensor times a weight over some positions; None if it is not known.
+
+        Labels are positions of the tensor. The result is a polynomial of leaves.
+        """
+        key = (tensor.number, gone, weight)
+        if key not in self.known:
+            self.known[key] = None  # of a question that leads to itself
+            form = self._form(tensor, gone, weight)
+            symbolic = form is None or any(isinstance(k, tuple) for k in form)
+            self.known[key] = None if symbolic else form
+        return self.known[key]
+
+    def _form(self, tensor, gone, weight):
+        """As `functional`, with symbols (tuples) for sums that are not known themselves."""
+        polynomial = self.parameters(tensor)
+        if polynomial is not None:
+            total: Form = {}
+            for m, c in polynomial.items():
+                add_into(total, {m.times(weight).sum_over(set(gone)): c})
+            return total
+        node = tensor.node
+        found = None
+        if node is not None and node.kind == "linear":
+            found = self._of_linear(node, gone, weight)
+        elif node is not None and node.kind == "product" and not node.frozen:
+            found = self._of_product(node, gone, weight)
+        if found is None and weight == ONE:
+            kept = tuple((p, p) for p in range(len(tensor.atoms)) if p not in gone)
+            found = {("sum", tensor.number, gone, kept): Fraction(1)}
+        return found
+
+    def _inside(self, node, position_set, weight, operand):
+        """Positions and weight of the output, as those of an operand."""
+        _, labels = operand
+        own = {label: i for i, label in enumerate(labels)}
+        gone = [node.out_labels[p] for p in position_set]
+        wanted = {node.out_labels[p] for p in weight.labels}
+        if not wanted <= set(own):
+            return None
+        moved = weight.rename(lambda p: own[node.out_labels[p]])
+        return frozenset(own[x] for x in gone if x in own), moved, [x for x in gone if x not in own]
+
+    def _outside(self, node, form, operand):
+        """A form in positions of an operand, as one in positions of the output."""
+        position = {label: i for i, label in enumerate(node.out_labels)}
+        return _moved(form, {p: position.get(x) for p, x in enumerate(operand[1])})
+
+    def _of_linear(self, node, gone, weight):
+        total: dict = {}
+        for operand, coefficient in zip(node.operands, node.coefficients, strict=True):
+            inside = self._inside(node, gone, weight, operand)
+            if inside is None:
+                return None
+            own, moved, missing = inside
+            sizes = {
+                x: node.out.atoms[p].size for p, x in enumerate(node.out_labels) if x in missing
+            }
+            count = 1
+            for size in sizes.values():
+                count *= size
+            if own:
+                form = self._form(operand[0], own, moved)
+            elif moved == ONE:
+                form = self._symbols(operand[0])
+            else:
+                form = None
+            form = self._outside(node, form, operand) if form else form
+            if form is None:
+                return None
+            add_into(total, form, fraction(coefficient) * count)
+        return total
+
+    def _symbols(self, tensor):
+        """A tensor as a multiple of the sum of another, where it is one.
+
+        A symbol ends in pairs (index of what is summed, position of the tensor).
+        """
+        polynomial = self.parameters(tensor)
+        if polynomial is not None:
+            return polynomial
+        factor, node = Fraction(1), tensor.node
+        at = {p: p for p in range(len(tensor.atoms))}  # position here -> position of the first
+        while node is not None and node.kind == "linear" and len(node.operands) == 1:
+            factor *= fraction(node.coefficients[0])
+            tensor, labels = node.operands[0]
+            at = {i: at[node.out_labels.index(x)] for i, x in enumerate(labels)}
+            node = tensor.node
+        if node is not None and node.kind == "sum":
+            inner, labels = node.operands[0]
+            gone = frozenset(i for i, x in enumerate(labels) if x in node.summed)
+            pairs = {i: at[node.out_labels.index(x)] for i, x in enumerate(labels) if i not in gone}
+            form = _moved(self._form(inner, gone, ONE), pairs)
+            if form is not None:
+                total: Form = {}
+                add_into(total, form, factor * fraction(node.coefficients[0]))
+                return total
+        return {("tensor", tensor.number, tuple(sorted(at.items()))): factor}
+
+    def _of_product(self, node: Node, gone, weight):
+        if node.summed:
+            return None
+        coefficient = fraction(node.coefficients[0])
+        labels = {node.out_labels[p] for p in gone}
+        for a, b in ((0, 1), (1, 0)):
+            rest, factor = node.operands[a], node.operands[b]
+            inside = self._inside(node, gone, ONE, rest)
+            if inside is None or inside[2]:
+                continue
+            if not labels & set(factor[1]):
+                found = self._beside(node, rest, factor, inside[0], weight)
+            else:
+                found = self._weighted(node, rest, factor, inside[0], weight)
+            if found is not None:
+                total: Form = {}
+                add_into(total, found, coefficient)
+                return total
+        return None
+
+    def _beside(self, node, rest, factor, own, weight):
+        """Sum (rest * factor), the factor being constant along what is summed."""
+        moved = self._inside(node, frozenset(), weight, rest)
+        if moved is None:
+            return None
+        reciprocal = factor[0].node
+        if (
+            weight == ONE
+            and reciprocal is not None
+            and reciprocal.kind == "pointwise"
+            and reciprocal.traits == RECIPROCAL
+        ):
+            inner, labels = reciprocal.operands[0]
+            # The divisor's labels in this node, index by index of what it is a sum of.
+            named = {x: factor[1][i] for i, x in enumerate(reciprocal.out_labels)}
+            below = _moved(self._symbols(inner), {p: named[x] for p, x in enumerate(labels)})
+            above = _moved(self._form(rest[0], own, ONE), dict(enumerate(rest[1])))
+            if above and above == below:
+                return {ONE: Fraction(1)}
+        form = self._form(rest[0], own, moved[1])
+        return {} if form == {} else None
+
+    def _weighted(self, node, rest, factor, own, weight):
+        """Sum (rest * factor * weight), the factor being made of parameters."""
+        polynomial = self.parameters(factor[0])
+        if polynomial is None or len(polynomial) != 1:
+            return None
+        ((only, coefficient),) = polynomial.items()
+        position = {label: i for i, label in enumerate(rest[1])}
+        if not set(factor[1]) <= set(position):
+            return None
+        here = only.rename(lambda p: position[factor[1][p]])
+        moved = self._inside(node, frozenset(), weight, rest)
+        if moved is None:
+            return None
+        form = self._form(rest[0], own, moved[1].times(here))
+        form = self._outside(node, form, rest) if form is not None else None
+        if form is None:
+            return None
+        total: Form = {}
+        add_into(total, form, coefficient)
+        return total
+
+    def weights(self, tensor: Tensor, position: int) -> list[Monomial]:
+        """Weights along a position for which a weighted sum of a tensor may be known."""
+        found, own = [ONE], position
+        node, factors = tensor.node, ONE
+        while node is not None:
+            label = node.out_labels[position]
+            if node.kind == "product" and not node.summed:
+                for a, b in ((0, 1), (1, 0)):
+                    (rest, labels), (factor, names) = node.operands[a], node.operands[b]
+                    polynomial = self.parameters(factor)
+                    single = polynomial is not None and len(polynomial) == 1
+                    if label in labels and names == (label,) and single:
+                        (only,) = polynomial or {}
+                        inverse = [(w, -p, (own,)) for w, p, _ in only.factors]
+                        factors = factors.times(canonical(inverse))
+                        found.append(factors)
+                        tensor, place = rest, labels.index(label)
+                        break
+                    if label in labels and label not in names:
+                        tensor, place = rest, labels.index(label)
+                        break
+                else:
+                    break
+            elif node.kind == "linear":
+                row = next(((t, x) for t, x in node.operands if label in x and t.has_data), None)
+                if row is None:
+                    break
+                tensor, place = row[0], row[1].index(label)
+            else:
+                break
+            position, node = place, tensor.node
+        return found

@@ -1,0 +1,79 @@
+"""Permutations: which index sets no operation tells apart, and on what else an element may depend.
+
+An index set that no input, output, constant or mixing operation singles out may be permuted, at
+every place where it occurs at once. Where every tensor with the index set also has another one
+(heads, groups, experts, layers of a scan), each entry of that other index set - a *fibre* - may be
+moved by an element of its own.
+"""
+
+from collections.abc import Callable
+
+from ._graph import Atom, Node, Tensor
+
+Index = tuple[int, int]
+
+
+class Indices:
+    """Occurrences of index sets in a list of nodes."""
+
+    def __init__(self, nodes: list[Node], outputs: list[Tensor], frozen: list[Atom]):
+        self.nodes = nodes
+        self.tensors: dict[int, Tensor] = {}
+        for tensor in [t for node in nodes for t, _ in node.sides] + outputs:
+            self.tensors[tensor.number] = tensor
+        fixed = [*frozen, *(a for t in outputs for a in t.atoms)]
+        self.frozen = {id(atom.find()) for atom in fixed}
+        self.classes: dict[int, list[Index]] = {}
+        for tensor in self.tensors.values():
+            for p, atom in enumerate(tensor.atoms):
+                self.classes.setdefault(id(atom.find()), []).append((tensor.number, p))
+
+    def atom(self, index: Index) -> Atom:
+        """The index set of an index of a tensor."""
+        return self.tensors[index[0]].atoms[index[1]].find()
+
+    def leaves(self, indices: list[Index]) -> list[Index]:
+        """Those that are indices of leaves."""
+        return [i for i in indices if self.tensors[i[0]].kind == "leaf"]
+
+    def fibres(
+        self, places: list[Index], allowed: Callable[[Index], bool] = lambda index: True
+    ) -> list[Atom]:
+        """The index sets on whose entries an element acting at ``places`` may depend."""
+        leaves = self.leaves(places)
+        if not leaves:
+            return []
+        number, position = leaves[0]
+        tensor = self.tensors[number]
+        own = tensor.atoms[position].find()
+        others = [a.find() for p, a in enumerate(tensor.atoms) if p != position]
+        candidates = [a for a in others if others.count(a) == 1 and a is not own]
+        chosen = set(places)
+        return [a for a in candidates if self._is_fibre(a, chosen, allowed)]
+
+    def _is_fibre(self, fibre, places, allowed):
+        for number, position in places:
+            if self._beside(number, position, fibre) is None:
+                return False
+        for node in self.nodes:
+            for label in {x for _, labels in node.sides for x in labels}:
+                beside = set()
+                for tensor, labels in node.sides:
+                    for p, own in enumerate(labels):
+                        if own == label and (tensor.number, p) in places:
+                            at = self._beside(tensor.number, p, fibre)
+                            if at is None or not allowed((tensor.number, at)):
+                                return False
+                            beside.add(labels[at])
+                if len(beside) > 1:
+                    return False
+        return True
+
+    def _beside(self, number, position, fibre):
+        """The one other position of a tensor that has the fibre's index set."""
+        found = [
+            p
+            for p, atom in enumerate(self.tensors[number].atoms)
+            if p != position and atom.find() is fibre
+        ]
+        return found[0] if len(found) == 1 else None

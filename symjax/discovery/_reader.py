@@ -1,0 +1,230 @@
+"""Reading a jaxpr into a graph, with one rule per primitive.
+
+A rule is a function ``rule(reader, equation, *values)`` that returns the value of the output (a
+list where there are several); it is registered under the names of its primitives with `rule`. A
+primitive without a rule, or one used in a way that its rule does not know, makes all that it
+touches trivial and is named in the report.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _terms as terms
+from ._graph import Graph, Key, LeafBlock
+from ._layout import Axis, NeedsRefinement, Refinements, Unsupported, free_axis
+from ._values import (
+    Term,
+    Value,
+    aligned,
+    block_at,
+    cells,
+    uniform_axes,
+)
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+#: Constants larger than this are not evaluated: they are taken as entries that nothing may move.
+LARGEST_CONSTANT = 1 << 26
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for primitives."""
+
+    def register(function):
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+class Reader:
+    """One reading of a model: the graph so far, and where in the program it is."""
+
+    def __init__(self, refinements: Refinements):
+        self.graph = Graph()
+        self.refinements = refinements
+        self.path: Key = ()
+        self.depth = 0  # of loops
+        self.lifted = 0
+        self.names: list[str] = []  # of the functions being read
+
+    # -- making values ------------------------------------------------------------------------
+
+    def fresh_axes(self, key: Key, shape: Sequence[int]) -> tuple[Axis, ...]:
+        """New index sets for an array of a shape."""
+        return tuple(self.refinements.axis((*key, i), n) for i, n in enumerate(shape))
+
+    def source(self, key: Key, shape: Sequence[int], dtype: Any, kind: str, **fields: Any) -> Value:
+        """An array whose entries come from outside: a leaf of the parameters, an input."""
+        axes = self.fresh_axes(key, shape)
+        blocks = {}
+        for cell in cells(axes):
+            parts = [axis.segments[i] for axis, i in zip(axes, cell, strict=True)]
+            places = [(a, k) for a, part in enumerate(parts) for k in range(len(part.slots))]
+            atoms = [parts[a].slots[k][0] for a, k in places]
+            more = dict(fields)
+            if kind == "leaf":
+                geometry = tuple(part.geometry for part in parts)
+                more["leaf"] = LeafBlock(fields["leaf"], geometry)
+            blocks[cell] = self.graph.tensor(atoms, kind, **more), tuple(places)
+        return Value(axes, blocks, dtype)
+
+    def leaf(self, number: int, like: Any) -> Value:
+        """A leaf of the parameters."""
+        return self.source(
+            ("leaf", number), like.shape, like.dtype, "leaf", leaf=number, has_params=True
+        )
+
+    def input(self, key: Key, like: Any) -> Value:
+        """Data: nothing may act on it."""
+        return self.source(key, like.shape, like.dtype, "input", has_data=True)
+
+    def lift(self, value: Any) -> Value:
+        """A value from a constant array; axes along which it does not vary are free."""
+        if isinstance(value, Value):
+            return value
+        if jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            return self.input((*self.path, "key"), value)
+        array = np.asarray(value)
+        same = set(uniform_axes(array))
+        # Each use of a constant is one of its own: two uses need not be laid out alike.
+        self.lifted += 1
+        key = ("constant", *self.path, self.lifted)
+        axes = tuple(
+            free_axis(n) if i in same else self.refinements.axis((*key, i), n)
+            for i, n in enumerate(array.shape)
+        )
+        blocks = {cell: self._constant_block(array, axes, cell) for cell in cells(axes)}
+        return Value(axes, blocks, array.dtype)
+
+    def _constant_block(self, array, axes, cell):
+        if array.size == 0:
+            return terms.scalar(self.graph, 0.0)
+        block, places, atoms = array, [], []
+        for a in reversed(range(array.ndim)):
+            axis, segment = axes[a], axes[a].segments[cell[a]]
+            if axis.free:
+                block = np.take(block, 0, axis=a)
+                continue
+            block = np.moveaxis(block, a, 0)
+            index = np.array(segment.offset)
+            for atom, stride in segment.slots:
+                index = index[..., None] + stride * np.arange(atom.size)
+            block = block[index]
+            count = index.ndim
+            block = np.moveaxis(block, list(range(count)), list(range(a, a + count)))
+            places = [(a, k) for k in range(count)] + places
+            atoms = [atom for atom, _ in segment.slots] + atoms
+        varies = [i for i in range(block.ndim) if i not in uniform_axes(block)]
+        block = block[tuple(slice(None) if i in varies else 0 for i in range(block.ndim))]
+        tensor = self.graph.tensor([atoms[i] for i in varies], "constant", value=block)
+        return tensor, tuple(places[i] for i in varies)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def read(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+        """The values of a jaxpr's outputs."""
+        values = dict(zip(jaxpr.constvars, constants, strict=True))
+        values |= dict(zip(jaxpr.invars, arguments, strict=True))
+        look = lambda v: np.asarray(v.val) if hasattr(v, "val") else values[v]
+        outer = self.path
+        for number, equation in enumerate(jaxpr.eqns):
+            self.path, self.lifted = (*outer, number), 0
+            operands = [look(v) for v in equation.invars]
+            for variable, value in zip(
+                equation.outvars, self._equation(equation, operands), strict=True
+            ):
+                values[variable] = value
+        self.path = outer
+        return [look(v) for v in jaxpr.outvars]
+
+    def _equation(self, equation, operands):
+        name = equation.primitive.name
+        inner = _inner_jaxpr(equation)
+        if inner is not None:
+            return self._call(equation, inner, operands)
+        if not any(isinstance(v, Value) for v in operands):
+            folded = _fold(equation, operands)
+            if folded is not None:
+                return folded
+        try:
+            if name not in RULES:
+                raise Unsupported
+            result = RULES[name](self, equation, *operands)
+        except NeedsRefinement:
+            # This reading is given up; what follows only serves to learn what else it needs.
+            return [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
+        except Unsupported:
+            return self.opaque(equation, operands)
+        return result if isinstance(result, list) else [result]
+
+    def _call(self, equation, inner, operands):
+        self.names.append(str(equation.params.get("name", equation.primitive.name)))
+        closed = hasattr(inner, "consts")
+        jaxpr, constants = (inner.jaxpr, inner.consts) if closed else (inner, ())
+        result = self.read(jaxpr, constants, operands)
+        self.names.pop()
+        return result
+
+    def opaque(self, equation: Any, operands: Sequence[Any]) -> list[Value]:
+        """Outputs of an operation that is not understood: its operands must not change."""
+        values = [v for v in operands if isinstance(v, Value)]
+        used = [t for v in values for t, _ in v.blocks.values() if t.has_params]
+        if used:
+            self.graph.unknown.setdefault(equation.primitive.name, []).extend(used)
+            self.graph.outputs += used
+        return [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
+
+    # -- helpers for rules --------------------------------------------------------------------
+
+    def elementwise(
+        self, values: Sequence[Any], make: Callable[[list[Term]], Term], dtype: Any
+    ) -> Value:
+        """Apply a function of terms to every cell of values of one shape (or scalars)."""
+        lifted = [self.lift(v) for v in values]
+        shape = max((v.shape for v in lifted), key=len)
+        full = [v for v in lifted if len(v.axes) == len(shape)]
+        axes = aligned(full, self.refinements)
+        blocks = {}
+        for cell in cells(axes):
+            row = [
+                block_at(v, axes, cell) if len(v.axes) == len(shape) else v.blocks[()]
+                for v in lifted
+            ]
+            blocks[cell] = make(row)
+        return Value(axes, blocks, dtype)
+
+    def map(self, value: Value, make: Callable[[Term], Term], dtype: Any) -> Value:
+        """Apply a function of terms to every block."""
+        return Value(value.axes, {c: make(t) for c, t in value.blocks.items()}, dtype)
+
+
+def _inner_jaxpr(equation):
+    """The program of an equation that only calls it, with operands and outputs as they are."""
+    if equation.primitive.name in ("scan", "while", "cond"):
+        return None
+    for name in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+        inner = equation.params.get(name)
+        core = getattr(inner, "jaxpr", inner)
+        if inner is not None and hasattr(core, "eqns") and len(core.invars) == len(equation.invars):
+            return inner
+    return None
+
+
+def _fold(equation, operands):
+    """The outputs of an equation all of whose operands are known."""
+    sizes = [np.prod(v.aval.shape, dtype=float) for v in equation.outvars]
+    if not operands and equation.primitive.name != "iota":
+        return None
+    if sum(sizes) > LARGEST_CONSTANT or equation.primitive.name in ("scan", "while", "cond"):
+        return None
+    with jax.ensure_compile_time_eval():
+        result = equation.primitive.bind(*operands, **equation.params)
+    many = equation.primitive.multiple_results
+    return list(result) if many else [result]

@@ -1,0 +1,219 @@
+"""Rules of primitives that act entry by entry."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from . import _terms as terms
+from ._reader import Reader, rule
+from ._values import Term
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of a function of one number.
+
+    ``degree`` k: f(c z) = c^k f(z) for c > 0. ``parity`` 1: odd, 0: even. None: nothing.
+    ``probed``: found by evaluating the function. ``narrowing``: a cast to fewer digits.
+    """
+
+    degree: Fraction | None = None
+    parity: int | None = None
+    probed: bool = False
+    narrowing: bool = False
+
+
+NOTHING = Traits()
+TRAITS = {
+    "abs": Traits(Fraction(1), 0),
+    "sign": Traits(Fraction(0), 1),
+    "sqrt": Traits(Fraction(1, 2)),
+    "rsqrt": Traits(Fraction(-1, 2)),
+    "cbrt": Traits(Fraction(1, 3), 1),
+    **dict.fromkeys(
+        ["tanh", "sin", "tan", "asin", "atan", "sinh", "asinh", "atanh", "erf", "erf_inv", "round"],
+        Traits(None, 1),
+    ),
+    **dict.fromkeys(["cos", "cosh"], Traits(None, 0)),
+}
+
+
+def pointwise(reader: Reader, operands: list[Term], traits: Traits, name: str) -> Term:
+    """A node for a function applied entry by entry."""
+    return terms.apply(reader.graph, "pointwise", operands, traits=traits, name=name)
+
+
+def power(reader: Reader, term: Term, exponent: float, name: str) -> Term:
+    """Term ** exponent."""
+    if exponent == 1:
+        return term
+    if exponent == 2:
+        return terms.product(reader.graph, term, term)
+    integral = float(exponent).is_integer()
+    degree = Fraction(float(exponent)).limit_denominator(1000)
+    traits = Traits(degree, int(exponent) % 2 if integral else None)
+    return pointwise(reader, [term], traits, name)
+
+
+def _dtype(equation):
+    return equation.outvars[0].aval.dtype
+
+
+@rule("neg")
+def _neg(reader, equation, x):
+    make = lambda row: terms.linear(reader.graph, row, [-1])
+    return reader.elementwise([x], make, _dtype(equation))
+
+
+@rule("add", "add_any", "sub")
+def _add(reader, equation, *values):
+    sign = -1 if equation.primitive.name == "sub" else 1
+    make = lambda row: terms.linear(reader.graph, row, [1, sign])
+    return reader.elementwise(values, make, _dtype(equation))
+
+
+@rule("mul")
+def _mul(reader, equation, *values):
+    make = lambda row: terms.product(reader.graph, *row)
+    return reader.elementwise(values, make, _dtype(equation))
+
+
+@rule("div")
+def _div(reader, equation, x, y):
+    def make(row):
+        a, b = row
+        divisor = terms.number(b)
+        if divisor:
+            return terms.linear(reader.graph, [a], [1 / divisor])
+        return terms.product(reader.graph, a, power(reader, b, -1, "div"))
+
+    if not jnp.issubdtype(_dtype(equation), jnp.floating):
+        return _any(reader, equation, x, y)
+    return reader.elementwise([x, y], make, _dtype(equation))
+
+
+@rule("square")
+def _square(reader, equation, x):
+    return reader.elementwise([x], lambda r: power(reader, r[0], 2, "square"), _dtype(equation))
+
+
+@rule("integer_pow")
+def _integer_pow(reader, equation, x):
+    y = equation.params["y"]
+    return reader.elementwise([x], lambda r: power(reader, r[0], y, "power"), _dtype(equation))
+
+
+@rule("pow")
+def _pow(reader, equation, x, y):
+    def make(row):
+        exponent = terms.number(row[1])
+        if exponent is None:
+            return pointwise(reader, row, NOTHING, "pow")
+        return power(reader, row[0], exponent, "pow")
+
+    return reader.elementwise([x, y], make, _dtype(equation))
+
+
+@rule(*TRAITS)
+def _function(reader, equation, x):
+    name = equation.primitive.name
+    make = lambda row: pointwise(reader, row, TRAITS[name], name)
+    return reader.elementwise([x], make, _dtype(equation))
+
+
+@rule(
+    *["exp", "exp2", "expm1", "log", "log1p", "logistic", "erfc", "acos", "acosh", "digamma"],
+    *["lgamma", "floor", "ceil", "not", "and", "or", "xor", "atan2", "rem", "nextafter"],
+    *["shift_left", "shift_right_logical", "shift_right_arithmetic", "bessel_i0e", "bessel_i1e"],
+    *["population_count", "clz", "is_finite", "igamma", "igammac", "polygamma", "imag", "real"],
+)
+def _any(reader, equation, *values):
+    name = equation.primitive.name
+    make = lambda row: pointwise(reader, row, NOTHING, name)
+    return reader.elementwise(values, make, _dtype(equation))
+
+
+@rule("eq", "ne", "lt", "le", "gt", "ge")
+def _compare(reader, equation, *values):
+    # x > y asks for the sign of x - y, which a common positive factor or a common shift keeps.
+    name = equation.primitive.name
+    traits = Traits(Fraction(0), 0 if name in ("eq", "ne") else None)
+
+    def make(row):
+        infinite = [terms.number(t) in (np.inf, -np.inf) for t in row]
+        if any(infinite):
+            return pointwise(reader, row, NOTHING, name)
+        difference = terms.linear(reader.graph, row, [1, -1])
+        return pointwise(reader, [difference], traits, name)
+
+    return reader.elementwise(values, make, _dtype(equation))
+
+
+@rule("max", "min")
+def _max(reader, equation, *values):
+    name = equation.primitive.name
+    ignored = -np.inf if name == "max" else np.inf
+
+    def make(row):
+        row = [t for t in row if terms.number(t) != ignored]
+        if len(row) == 1:
+            return row[0]
+        other = [t for t in row if not terms.is_zero(t)]
+        if len(other) == 1:
+            return pointwise(reader, other, Traits(Fraction(1)), name)
+        return terms.apply(reader.graph, "equal", row, traits="order", name=name)
+
+    return reader.elementwise(values, make, _dtype(equation))
+
+
+@rule("clamp")
+def _clamp(reader, equation, low, x, high):
+    make = lambda row: terms.apply(reader.graph, "equal", row, traits="order", name="clamp")
+    return reader.elementwise([low, x, high], make, _dtype(equation))
+
+
+@rule("select_n")
+def _select(reader, equation, which, *cases):
+    def make(row):
+        chosen = terms.number(row[0])
+        if chosen is not None:
+            return row[1 + int(chosen)]
+        if all(case == row[1] for case in row[2:]):
+            return row[1]
+        return terms.apply(reader.graph, "equal", row, guides=frozenset({0}), name="select")
+
+    return reader.elementwise([which, *cases], make, _dtype(equation))
+
+
+@rule("stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "pvary")
+def _identity(reader, equation, *values):
+    return [reader.lift(v) for v in values]
+
+
+@rule("convert_element_type", "reduce_precision")
+def _convert(reader, equation, x):
+    x = reader.lift(x)
+    new = _dtype(equation)
+    old_float, new_float = (jnp.issubdtype(d, jnp.floating) for d in (x.dtype, new))
+    if equation.primitive.name == "reduce_precision":
+        narrowing = equation.params["mantissa_bits"] < jnp.finfo(x.dtype).nmant
+    elif old_float and new_float:
+        narrowing = jnp.finfo(new).nmant < jnp.finfo(x.dtype).nmant
+    else:
+        # Whole numbers from floating ones, or the other way round: of the latter none depends on
+        # the parameters in a way that could be undone.
+        narrowing = False
+        if x.has_params and not (not old_float and new_float):
+            return _any(reader, equation, x)
+    if not narrowing or not x.has_params:
+        return reader.map(x, lambda t: t, new)
+    traits = Traits(None, 1, narrowing=True)
+    return reader.map(x, lambda t: pointwise(reader, [t], traits, "cast"), new)
+
+
+def traits_of(node: Any) -> Traits:
+    """The traits of a pointwise node."""
+    return node.traits or NOTHING

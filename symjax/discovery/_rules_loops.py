@@ -1,0 +1,182 @@
+"""Rules of loops and branches: each body is read once.
+
+What a loop carries is tied from one step to the next. The slices of stacked arrays keep the index
+of the step as an index of their own (a place of the kind ``("loop", number)``), so a stack of
+layers is one layer whose tensors have a further index: a fibre.
+"""
+
+from . import _terms as terms
+from ._graph import Atom
+from ._layout import Axis, Segment, Unsupported
+from ._reader import Reader, rule
+from ._rules_shape import mix
+from ._values import Value, aligned, block_at, cells, rename, squeeze, take
+
+
+@rule("scan")
+def _scan(reader: Reader, equation, *operands):
+    p = equation.params
+    consts, carries = p["num_consts"], p["num_carry"]
+    values = [reader.lift(v) for v in operands]
+    fixed, start = values[:consts], values[consts : consts + carries]
+    stacks = values[consts + carries :]
+    body = p["jaxpr"]
+    reader.depth += 1
+    loop = ("loop", reader.depth, *reader.path)
+    slices = [_slice(reader, x, loop, i) for i, x in enumerate(stacks)]
+    carried = [_carry(reader, v, i) for i, v in enumerate(start)]
+    if p["length"] == 1:
+        carried = start
+    path = reader.path
+    outputs = reader.read(body.jaxpr, body.consts, [*fixed, *carried, *slices])
+    reader.path = path
+    outputs = [reader.lift(v) for v in outputs]
+    final, ys = outputs[:carries], outputs[carries:]
+    if p["length"] > 1:
+        for state, first, last in zip(carried, start, final, strict=True):
+            _tie(reader, state, [first, last])
+    reader.depth -= 1
+    stacked = [_stack(reader, y, loop, p["length"], i) for i, y in enumerate(ys)]
+    return [*carried, *stacked] if p["length"] > 1 else [*final, *stacked]
+
+
+def _slice(reader, x, loop, number):
+    """The slice of a stack, its first index being the step of the loop."""
+    axis = x.axes[0]
+    if axis.free:
+        return squeeze(take(x, 0, 0, 1, 1, reader.refinements), [0])
+    if len(axis.segments) > 1:
+        x = mix(reader, x, {0: axis.size}, (*reader.path, "steps", number), x.dtype, 1.0)
+        axis = x.axes[0]
+        if len(axis.segments) > 1:
+            raise Unsupported
+    reader.graph.frozen += [atom for atom, _ in axis.segments[0].slots]
+    name = lambda p: (*loop, p[1]) if p[0] == 0 else (p[0] - 1, p[1])
+    blocks = {cell[1:]: rename(term, name) for cell, term in x.blocks.items()}
+    return Value(x.axes[1:], blocks, x.dtype)
+
+
+def _carry(reader, value, number):
+    """What a loop carries: of a layout of its own, tied to its values later."""
+    has_params = True  # it may depend on the parameters from the second step on
+    axes = reader.fresh_axes((*reader.path, "carry", number), value.shape)
+    blocks = {}
+    for cell in cells(axes):
+        places: list[tuple] = []
+        atoms = []
+        for a, (axis, i) in enumerate(zip(axes, cell, strict=True)):
+            for k, (atom, _) in enumerate(axis.segments[i].slots):
+                places.append((a, k))
+                atoms.append(atom)
+        tensor = reader.graph.tensor(atoms, "carry", has_params=has_params, has_data=True)
+        outer = {
+            p: t.atoms[q]
+            for t, ps in value.blocks.values()
+            for q, p in enumerate(ps)
+            if p[0] == "loop"
+        }
+        if outer:
+            tensor.atoms = (*tensor.atoms, *outer.values())
+            places += list(outer)
+        blocks[cell] = tensor, tuple(places)
+    return Value(axes, blocks, value.dtype)
+
+
+def _tie(reader, state, values):
+    """A carry moves as what it starts from and as what each step makes of it."""
+    axes = aligned([state, *values], reader.refinements)
+    for cell in cells(axes):
+        row = [block_at(v, axes, cell) for v in (state, *values)]
+        terms.apply(reader.graph, "equal", row, (), name="carry")
+
+
+def _stack(reader, y, loop, length, number):
+    """The outputs of every step, one after the other."""
+    own: dict[int, Atom] | None = None
+    for tensor, places in y.blocks.values():
+        for atom, place in zip(tensor.atoms, places, strict=True):
+            if tuple(place[: len(loop)]) == loop:
+                own = own or {}
+                own[place[-1]] = atom
+    if length == 1:
+        axis = Axis(1, (Segment(0),), free=True)
+    elif own is None:
+        axis = reader.refinements.axis((*reader.path, "stack", number), length)
+    else:
+        sizes = [own[k] for k in sorted(own)]
+        slots, stride = [], 1
+        for atom in reversed(sizes):
+            slots.insert(0, (atom, stride))
+            stride *= atom.size
+        if stride != length:
+            raise Unsupported
+        axis = Axis(length, (Segment(0, tuple(slots)),))
+
+    def name(p):
+        return (0, p[-1]) if p[: len(loop)] == loop else p
+
+    blocks = {}
+    for cell, (tensor, places) in y.blocks.items():
+        moved = [p if p[0] == "loop" else (p[0] + 1, p[1]) for p in places]
+        term = tensor, tuple(map(name, moved))
+        missing = {
+            (0, k): atom
+            for k, (atom, _) in enumerate(axis.segments[0].slots)
+            if (0, k) not in term[1]
+        }
+        if missing and (tensor.has_data or tensor.has_params):
+            # It differs from step to step although no index says so.
+            kept = (*term[1], *missing)
+            new: dict[tuple, Atom] = dict(missing)
+            term = terms.apply(
+                reader.graph, "mix", [term], kept, new, list(missing), coefficients=(1.0,)
+            )
+        blocks[(0, *cell)] = term
+    return Value((axis, *y.axes), blocks, y.dtype)
+
+
+@rule("while")
+def _while(reader, equation, *operands):
+    p = equation.params
+    values = [reader.lift(v) for v in operands]
+    n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
+    outer, fixed, start = (
+        values[:n_cond],
+        values[n_cond : n_cond + n_body],
+        values[n_cond + n_body :],
+    )
+    carried = [_carry(reader, v, i) for i, v in enumerate(start)]
+    path = reader.path
+    reader.path = (*path, "test")
+    test = p["cond_jaxpr"]
+    flags = reader.read(test.jaxpr, test.consts, [*outer, *carried])
+    reader.path = (*path, "body")
+    body = p["body_jaxpr"]
+    final = reader.read(body.jaxpr, body.consts, [*fixed, *carried])
+    reader.path = path
+    for state, first, last in zip(carried, start, final, strict=True):
+        _tie(reader, state, [first, reader.lift(last)])
+    # Whether to go on must not change.
+    reader.graph.outputs += [t for f in flags for t, _ in reader.lift(f).blocks.values()]
+    return carried
+
+
+@rule("cond")
+def _cond(reader, equation, which, *operands):
+    path = reader.path
+    results = []
+    for i, branch in enumerate(equation.params["branches"]):
+        reader.path = (*path, "branch", i)
+        results.append(reader.read(branch.jaxpr, branch.consts, operands))
+    reader.path = path
+    picked = []
+    for rows in zip(*results, strict=True):
+        values = [reader.lift(v) for v in rows]
+
+        def make(row):
+            if all(case == row[1] for case in row[2:]):
+                return row[1]
+            return terms.apply(reader.graph, "equal", row, guides=frozenset({0}), name="select")
+
+        picked.append(reader.elementwise([which, *values], make, values[0].dtype))
+    return picked

@@ -1,0 +1,93 @@
+"""Powers of one group: an element per head, expert or layer."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ._base import AbstractGroup, require_size
+
+
+class Power(AbstractGroup):
+    """G^count, as one group: entries of its elements have a leading axis of size ``count``.
+
+    It moves an axis of count * n entries as count blocks, each by an element of its own.
+    """
+
+    group: AbstractGroup
+    count: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        require_size(self.count)
+
+    @property
+    def n(self) -> int | None:
+        """How many entries an axis must have to be moved."""
+        n = getattr(self.group, "n", None)
+        return None if n is None else self.count * n
+
+    @property
+    def dimension(self):
+        return self.count * self.group.dimension
+
+    @property
+    def number_of_components(self):
+        return self.group.number_of_components**self.count
+
+    def identity(self, dtype=None):
+        one = self.group.identity(dtype)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.count, *x.shape)), one)
+
+    def compose(self, g, h):
+        return self.group.compose(g, h)
+
+    def inverse(self, g):
+        return self.group.inverse(g)
+
+    def exp(self, m):
+        return self.group.exp(m)
+
+    def log(self, g):
+        return self.group.log(g)
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        draw = lambda k: self.group.random(k, scale=scale, dtype=dtype)
+        return jax.vmap(draw)(jax.random.split(key, self.count))
+
+    def random_algebra(self, key, *, scale=1.0, dtype=None):
+        draw = lambda k: self.group.random_algebra(k, scale=scale, dtype=dtype)
+        return jax.vmap(draw)(jax.random.split(key, self.count))
+
+    def component(self, g):
+        return self.group.component(g)
+
+    def contains(self, g):
+        return self.group.contains(g).all(-1)
+
+    def act(self, g, x, representation, inverse=None):
+        if inverse is None:
+            move = lambda e, y: self.group.act(e, y, representation)
+            return self._each(move, x, g)
+        move = lambda e, y, i: self.group.act(e, y, representation, i)
+        return self._each(move, x, g, inverse)
+
+    def act_algebra(self, m, x, representation):
+        return self._each(lambda e, y: self.group.act_algebra(e, y, representation), x, m)
+
+    def _each(self, move, x, g, *more):
+        blocks = x.reshape(self.count, -1, x.shape[-1])
+        return jax.vmap(move)(g, blocks, *more).reshape(x.shape)
+
+    def connecting_logs(self, g):
+        rotation, stretch, method = self.group.connecting_logs(g)
+        return rotation, stretch, method.max(-1)
+
+    def spectrum(self, m):
+        low, high, skew = self.group.spectrum(m)
+        return low.min(-1), high.max(-1), skew.max(-1)
+
+    def growth(self, m):
+        return jnp.max(jax.vmap(self.group.growth)(m))
+
+    def compress(self, x):
+        blocks = jax.vmap(self.group.compress)(x.reshape(self.count, -1, x.shape[-1]))
+        return blocks.reshape(x.shape[0], -1)
