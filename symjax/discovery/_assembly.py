@@ -331,6 +331,20 @@ class Assembly:
 
         return baseline
 
+    def inside_shifts(self, numbers: Iterable[int], solutions: dict[Kind, list[Row]]) -> bool:
+        """Whether a linear action moves only blocks of leaves that may be shifted at will.
+
+        Its directions are then special cases of those shifts.
+        """
+        free = {
+            number
+            for rows in solutions.values()
+            for row in rows
+            for number, m in row
+            if not m.others and len(m.shift[2]) == len(self.tensors[number].atoms)
+        }
+        return set(numbers) <= free
+
     def shift_symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
         """A translation group."""
         sizes = tuple(self.sizes[key] for key in kind)

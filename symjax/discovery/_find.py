@@ -131,6 +131,9 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
         assembly.special_shifts(shifts),
     )
     overlap += ledger.listed - ledger.independent
+    for entry in found:
+        if assembly.inside_shifts([index[0] for index, _, _ in entry.indices], shifts):
+            overlap += entry.group.dimension
     items += assembly.unused()
     items += assembly.permutations(found)
     unknown = {

@@ -42,7 +42,7 @@ def _scan(reader: Reader, equation, *operands):
 
 def _slice(reader, x, loop, number):
     """The slice of a stack, its first index being the step of the loop."""
-    axis = x.axes[0]
+    axis: Axis = x.axes[0]
     if axis.free:
         return squeeze(take(x, 0, 0, 1, 1, reader.refinements), [0])
     if len(axis.segments) > 1:
@@ -50,7 +50,8 @@ def _slice(reader, x, loop, number):
         axis = x.axes[0]
         if len(axis.segments) > 1:
             raise Unsupported
-    reader.graph.frozen += [atom for atom, _ in axis.segments[0].slots]
+    (segment,) = axis.segments
+    reader.graph.frozen += [atom for atom, _ in segment.slots]  # layers have an order
     name = lambda p: (*loop, p[1]) if p[0] == 0 else (p[0] - 1, p[1])
     blocks = {cell[1:]: rename(term, name) for cell, term in x.blocks.items()}
     return Value(x.axes[1:], blocks, x.dtype)

@@ -168,13 +168,26 @@ def make_table(symmetries: Sequence[Symmetry], params: PyTree) -> Table:
                 f"`symmetries[{i}]` ('{symmetry.name}') has the group {group}, which has no "
                 "solver here.",
             )
+            require(
+                not any(leg.block or leg.gains for leg in action.legs),
+                f"`symmetries[{i}]` ('{symmetry.name}') moves parts of leaves or between gains, "
+                "which has no solver here.",
+            )
             places = tuple(
-                Place(position, leg.axis, leg.representation)
+                Place(position, _one_axis(leg, symmetry), leg.representation)
                 for leg, position in zip(action.legs, positions, strict=True)
                 if leg.factor == number
             )
             factors.append(Factor(i, number, group, places))
     return Table(tuple(factors), tuple(np.shape(leaf) for leaf in leaves))
+
+
+def _one_axis(leg, symmetry) -> int | None:
+    if isinstance(leg.axis, tuple):
+        raise ValueError(
+            f"The symmetry '{symmetry.name}' moves several axes as one, which has no solver here."
+        )
+    return leg.axis
 
 
 def host_leaves(params: PyTree) -> tuple[np.ndarray, ...]:
