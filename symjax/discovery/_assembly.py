@@ -10,6 +10,7 @@ from typing import Any
 from ..actions import Block, Factor, Gain, Leg, ShiftAction, ShiftLeg, linear_action
 from ..groups import (
     AbstractGroup,
+    ComplexScaling,
     FixingOnes,
     GeneralLinear,
     Orthogonal,
@@ -23,6 +24,7 @@ from ._elimination import Relations, Row
 from ._graph import Atom, Node, Tensor
 from ._indices import Index, Indices
 from ._monomials import Monomial, canonical, is_summed
+from ._phases import joint_axis
 from ._report import Symmetry
 from ._spaces import Space, Spaces
 
@@ -220,11 +222,20 @@ class Assembly:
                     span.add(row)
         return ledger
 
+    def account(self, ledger: Ledger, kind: Kind, row: Row) -> None:
+        """Enter a scale that is part of another group, with its constant special cases."""
+        for r in range(len(kind) + 1):
+            for smaller in combinations(kind, r):
+                lower = self._lower(row, smaller)
+                ledger.span(smaller).add(
+                    {u: c % 2 if ledger.modulus else c for u, c in lower.items()}
+                )
+
     def diagonal(
         self,
         solutions: dict[Kind, list[Row]],
         ledger: Ledger,
-        make: Callable[[Kind, Row], Symmetry],
+        make: Callable[[Kind, Row], Any],
         lower: Callable[[Row, Kind], Row] | None = None,
         baseline: Callable[[Kind, list[Row]], list[Row]] | None = None,
     ) -> list[Symmetry]:
@@ -398,6 +409,59 @@ class Assembly:
                 action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
                 result.append(Symmetry("unused", action, (leaf,)))
         return result
+
+    # -- rotary pairs -------------------------------------------------------------------------
+
+    def complex_scales(
+        self, angles: dict[Kind, list[Row]], scales: dict[Kind, list[Row]]
+    ) -> list[tuple[Symmetry, Kind, Row]]:
+        """Complex scalings, where a pair of blocks may be turned and scaled; with the scale."""
+        result = []
+
+        def make(kind, row):
+            touched = {(n, subset) for a, b, subset in row for n in (a, b)}
+            scale = next((r for r in scales.get(kind, ()) if set(r) == touched), None)
+            if scale is None or any(abs(x) != 1 for x in [*scale.values(), *row.values()]):
+                return
+            legs = [
+                self._pair_leg(a, b, subset, kind, value, scale)
+                for (a, b, subset), value in sorted(row.items(), key=repr)
+            ]
+            group = ComplexScaling(math.prod(self.sizes[k] for k in kind))
+            result.append((self.symmetry("complex scaling", group, legs), kind, scale))
+
+        def lower(row, smaller):
+            total: Row = {}
+            for (a, b, subset), value in row.items():
+                atoms = self.tensors[a].atoms
+                key = (a, b, frozenset(p for p in subset if atoms[p].find().key in smaller))
+                total[key] = total.get(key, Fraction(0)) + value
+            return total
+
+        self.diagonal(angles, Ledger(0), make, lower)
+        return result
+
+    def _pair_leg(self, a, b, subset, kind, turn, scale):
+        first, second = self.tensors[a], self.tensors[b]
+        if turn < 0:
+            first, second = second, first
+        assert first.leaf is not None
+        assert second.leaf is not None
+        joint = joint_axis(first, second)
+        parts, starts, axes, at = [], [], [], 0
+        component = 0
+        for i, (offset, slots) in enumerate(first.leaf.axes):
+            starts.append(offset)
+            axes += range(at, at + len(slots))
+            at += len(slots)
+            if i == joint:
+                slots = (*slots, (2, second.leaf.axes[i][0] - offset))
+                component, at = at, at + 1
+            parts.append(slots)
+        chosen = tuple(axes[p] for p in self._ordered(a, subset, kind))
+        how = "vector" if scale[a, subset] == 1 else "covector"
+        block = Block(tuple(starts), tuple(parts))
+        return Leg(self.names[first.leaf.leaf], (*chosen, component), how, 0, block)
 
     # -- permutations ---------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Relations:
     def reduce(self, row: Mapping) -> Row:
         """The row with every pivot eliminated."""
         result: Row = {}
-        waiting = dict(row)
+        waiting = {u: c for u, c in row.items() if not self.modulus or c % 2}
         while waiting:
             u, value = waiting.popitem()
             if u in self.rows:

@@ -11,6 +11,7 @@ from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
 from ._assembly import Assembly
 from ._graph import Graph
 from ._layout import Refinements
+from ._phases import Phases
 from ._reader import Reader
 from ._report import Symmetries
 from ._scales import Scales
@@ -112,13 +113,19 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
     found = assembly.spaces(spaces)
     items = [assembly.basis_symmetry(entry, spaces) for entry in found]
     overlap = 0
+    exact = Scales(nodes, graph.outputs, 0, loose=False).solutions()
+    turned = assembly.complex_scales(Phases(nodes, graph.outputs).solutions(), exact)
+    items += [symmetry for symmetry, _, _ in turned]
     for modulus, make in ((0, assembly.scale_symmetry), (2, assembly.sign_symmetry)):
         ledger = assembly.ledger(modulus, found)
-        exact = Scales(nodes, graph.outputs, modulus, loose=False).solutions()
+        for _, kind, row in turned:
+            assembly.account(ledger, kind, row)
+        if modulus:
+            exact = Scales(nodes, graph.outputs, 2, loose=False).solutions()
         items += assembly.diagonal(exact, ledger, make)
         if modulus == 0:
             overlap += ledger.listed - ledger.independent
-            loose = Scales(nodes, graph.outputs, modulus, loose=True).solutions()
+            loose = Scales(nodes, graph.outputs, 0, loose=True).solutions()
             approximate = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
             items += assembly.diagonal(loose, ledger, approximate)
     ledger = assembly.ledger(0, ())

@@ -50,7 +50,7 @@ def _slice(reader, x, loop, number):
         axis = x.axes[0]
         if len(axis.segments) > 1:
             raise Unsupported
-    (segment,) = axis.segments
+    segment = next(iter(axis.segments))
     reader.graph.frozen += [atom for atom, _ in segment.slots]  # layers have an order
     name = lambda p: (*loop, p[1]) if p[0] == 0 else (p[0] - 1, p[1])
     blocks = {cell[1:]: rename(term, name) for cell, term in x.blocks.items()}

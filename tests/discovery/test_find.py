@@ -15,14 +15,10 @@ pytestmark = pytest.mark.usefixtures("x64")
 SHORT = {
     # exp(x + a) = e^a exp(x): a shift that becomes a scale.
     "exponential": 0,
-    # Rotary pairs: the scale of a complex scaling is found, its angle is not.
-    "rotary_interleaved": 36,
-    "rotary_half": 36,
-    "rotary_half_bias": 22,
-    "rotary_equal_frequencies": 20,
-    "rotary_partial": 21,
-    "rotary_zero_frequency_bias": 22,
-    "rotary_grouped": 5,
+    # Dimensions without rotation among rotary pairs: GL of them.
+    "rotary_zero_frequency_bias": 24,
+    # A scan's carry is tied from step to step, and its angles are not looked for.
+    "llama_scan": 43,
     # The statistics as parameters: their shift and scale go together with those of the layer.
     "batch_norm_inference_state_as_parameters": 12,
     "eqx_batch_norm_inference": 12,
@@ -37,14 +33,6 @@ SHORT = {
     "reversed": 1,
     "conv_separable": 0,
     "conv_grouped": 0,
-    "llama": 31,
-    "llama_two_layers": 47,
-    "llama_scan": 41,
-    "llama_remat": 31,
-    "llama_rotate_half": 31,
-    "llama_eps": 30,
-    "llama_tied": 17,
-    "llama_norm_on_both_sides": 27,
 }
 
 
@@ -68,6 +56,12 @@ def change(symmetry, apply, params, inputs, seed):
     return max(moved, default=0.0) / max(scale, 1e-6)
 
 
+def coarsest(params):
+    """The eps of the coarsest floating dtype of some parameters."""
+    dtypes = [x.dtype for x in jax.tree.leaves(params) if hasattr(x, "dtype")]
+    return max(float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_symmetry_holds_and_their_number_is_that_of_the_table(family):
     wrong = []
@@ -76,7 +70,7 @@ def test_every_symmetry_holds_and_their_number_is_that_of_the_table(family):
         symmetries = symjax.find_symmetries(apply, params, *inputs)
         for i, s in enumerate(symmetries.exact):
             residual = change(s, apply, params, inputs, i)
-            if not residual <= 1000 * np.finfo(np.float64).eps:
+            if not residual <= 1000 * coarsest(params):
                 wrong.append(f"{model.name}: {s.name} of {s.leaves} changes by {residual:.1e}")
         expected = SHORT.get(model.name, model.dimension)
         # A lower bound may be exceeded: the Jacobian does not say the truth there.
