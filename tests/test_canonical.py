@@ -142,3 +142,57 @@ def test_bad_input_is_named():
         minimum_norm(action, (w[0] * jnp.nan, w[1]))
     with pytest.raises(ValueError, match="`steps`"):
         minimum_norm(action, w, steps=0)
+
+
+def planted(kind):
+    """Symmetries of a model with biases, finite ones too, and its parameters."""
+    sizes = (4, 3, 3, 3)  # no narrower than hidden layers: the orbits of GL are closed
+    keys = jax.random.split(jax.random.key(7), 6)
+    w = {f"w{i}": jax.random.normal(keys[i], (sizes[i + 1], sizes[i])) for i in range(3)}
+    w |= {f"b{i}": jax.random.normal(keys[3 + i], (sizes[i + 1],)) for i in range(2)}
+    symmetries = []
+    for i in range(2):
+        n = sizes[i + 1]
+        legs = [Leg(f"w{i}", 0), Leg(f"b{i}", 0), Leg(f"w{i + 1}", 1, "covector")]
+        groups = {
+            "linear": [symjax.GeneralLinear(n)],
+            "relu": [symjax.PositiveScaling(n), symjax.Permutation(n)],
+            "tanh": [symjax.SignFlip(n), symjax.Permutation(n)],
+        }[kind]
+        for group in groups:
+            name = f"{group} of layer {i}"
+            symmetries.append(symjax.Symmetry(name, symjax.linear_action(group, legs), ()))
+    return symmetries, w
+
+
+@pytest.mark.parametrize("kind", ["linear", "relu", "tanh"])
+def test_representative_is_one_for_the_whole_group(kind, x64):
+    symmetries, w = planted(kind)
+    base = symjax.canonical.representative(symmetries, w)
+    assert base.undecided == ()
+    assert base.margin > 1e-4
+    again = symjax.matching.apply_element(symmetries, base.element, w)
+    assert_close(again, base.params, atol=1e-9)
+    for seed in range(5):
+        moved = w
+        for i, s in enumerate(symmetries):
+            g = s.group.random(jax.random.key(100 * seed + i))
+            if kind == "linear" and seed % 2:  # the component of negative determinant
+                g = g.at[0].multiply(-1)
+            moved = s.action(g, moved)
+        assert np.abs(np.asarray(moved["w1"]) - np.asarray(w["w1"])).max() > 0.1
+        found = symjax.canonical.representative(symmetries, moved)
+        # The coordinate descent that balances scales stops at about 1e-7.
+        assert_close(found.params, base.params, atol=1e-6)
+
+
+def test_representative_says_what_it_could_not_decide():
+    swap = symjax.Symmetry(
+        "units", symjax.linear_action(symjax.Permutation(2), [Leg(0, 0), Leg(1, 1)]), ()
+    )
+    w = (jnp.array([[1.0], [-1.0]]), jnp.array([[3.0, 3.0]]))
+    assert symjax.canonical.representative([swap], w).margin == 0.0
+    with pytest.raises(ValueError, match="`params` holds a NaN"):
+        symjax.canonical.representative([swap], (w[0] * jnp.nan, w[1]))
+    with pytest.raises(ValueError, match="runs on the host"):
+        jax.jit(lambda w: symjax.canonical.representative([swap], w).params)(w)

@@ -1,16 +1,13 @@
-"""One point for a whole orbit, how large the orbit is, how far apart two are, and gauge audits."""
-
-from collections.abc import Callable
+"""The shortest point of an orbit, how large the orbit is, and how far apart two are."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ._checks import describe, is_floating, require, require_finite, require_same_tree
-from ._orbits import Acting, ascend, ball_factor, dot, norm, orbit_of, widen
-from .groups import Algebra
+from .._checks import is_floating, require, require_finite, require_same_tree
+from .._orbits import Acting, ball_factor, dot, norm, orbit_of, widen
 
 
 class MinimumNorm(eqx.Module):
@@ -191,102 +188,3 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
     lower = norm(rest) if rest else jnp.zeros((), one.dtype)
     upper = jnp.sqrt(norm(gap(wide)) ** 2 + lower.astype(one.dtype) ** 2)
     return OrbitDistance(lower, upper, orbit.replace(b, orbit.select(wide, a), a))
-
-
-class GaugeAudit(eqx.Module):
-    """How far a metric moves while the function does not."""
-
-    value: Float[Array, ""]
-    """The metric at the given parameters."""
-    low: Float[Array, ""]
-    high: Float[Array, ""]
-    """The least and largest value found for elements exp(m) with |m| <= radius."""
-    slope: Float[Array, ""]
-    """|A^T grad| / (|grad| |w|), the relative derivative along the orbit: rounding if invariant."""
-    invariant: Bool[Array, ""]
-    """Whether neither ``slope`` nor any value found shows more than rounding."""
-    element_low: tuple[Algebra, ...]
-    element_high: tuple[Algebra, ...]
-    """The m of the extremes, one entry per symmetry; the point is that of ``params_low``."""
-    params_low: PyTree
-    params_high: PyTree
-
-
-def audit(
-    symmetries: Acting,
-    metric: Callable[[PyTree], Float[Array, ""]],
-    params: PyTree,
-    *,
-    key: Key[Array, ""],
-    radius: float = 1.0,
-    steps: int = 30,
-    probes: int = 8,
-) -> GaugeAudit:
-    """Is a number that you report about a model a property of its function, or of its coordinates?
-
-    Looks for the elements exp(m), |m| <= ``radius``, that lower and raise ``metric`` (sharpness, a
-    cosine, a merge score) most, by ``steps`` of gradient ascent from the identity and from
-    ``probes`` random elements on the sphere of that radius, of which the best counts. What it finds
-    is reached, so a metric that moves is not invariant; the extremes are local, and ``invariant``
-    is a statement about the points it looked at, to 1000 eps.
-
-    Raises ValueError for a metric that is not a real scalar, or where no symmetry is continuous.
-
-    Example:
-        >>> import symjax
-        >>> w = (jnp.array([[2.0]]), jnp.array([[1.0]]))
-        >>> look = lambda metric: audit(symjax.rescaling_action(), metric, w, key=jax.random.key(0))
-        >>> bool(look(lambda w: jnp.sum(w[1] @ w[0])).invariant)
-        True
-        >>> round(float(look(lambda w: jnp.sum(w[0] ** 2)).high), 4)  # (2 e)^2
-        29.5562
-    """
-    orbit = orbit_of(symmetries)
-    value = jax.eval_shape(metric, params)
-    require(
-        is_floating(value) and value.shape == (),
-        f"`metric` must return one real number, got {describe(value)}.",
-    )
-    value, gradient = jax.value_and_grad(metric)(params)
-    covector, w = orbit.select(gradient, params), orbit.select(params, params)
-    scale = norm(covector) * norm(w)
-    slope = norm(orbit.pull(covector, params)) / jnp.where(scale > 0, scale, 1.0)
-
-    def probe(k):
-        draw = lambda a, k: a.group.random_algebra(k, dtype=slope.dtype)
-        keys = jax.random.split(k, len(orbit.actions))
-        m = tuple(draw(a, k) for a, k in zip(orbit.actions, keys, strict=True))
-        m = jax.tree.map(lambda x: x * (radius / norm(m)).astype(x.dtype), m)
-        moved = orbit.move(m, params)
-        return m, orbit.select(moved, params), metric(moved)
-
-    tried, places, seen = jax.lax.map(probe, jax.random.split(key, probes))
-
-    def extreme(sign):
-        m, moved, best, _ = ascend(
-            orbit, lambda p: sign * metric(p), params, radius=radius, steps=steps
-        )
-        i = jnp.argmax(sign * seen)
-        better = sign * seen[i] > best
-        pick = lambda rows, old: jax.tree.map(lambda x, y: jnp.where(better, x[i], y), rows, old)
-        moved = pick(places, orbit.select(moved, params))
-        return (
-            pick(tried, m),
-            orbit.replace(params, moved, params),
-            sign * jnp.maximum(sign * seen[i], best),
-        )
-
-    (m_low, p_low, low), (m_high, p_high, high) = extreme(-1.0), extreme(1.0)
-    eps = float(jnp.finfo(slope.dtype).eps)
-    still = (high - low) <= 1000 * eps * jnp.maximum(jnp.abs(value), jnp.abs(high))
-    return GaugeAudit(
-        value=value,
-        low=low,
-        high=high,
-        slope=slope,
-        invariant=still & (slope <= 1000 * eps),
-        element_low=m_low,
-        element_high=m_high,
-        params_low=p_low,
-        params_high=p_high,
-    )
