@@ -9,10 +9,10 @@ from symjax import networks
 from symjax.ensembles import curve_family, data_family, evaluate_ensemble, orbit_family
 
 from .helpers import eps
-from .transforms.models import CASES
+from .transforms.models import CASES, LINEAR_SLOW
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", LINEAR_SLOW)
 def test_members_of_an_orbit_are_one_function(name, x64):
     symmetry, params, loss = CASES[name]()
     family = jax.jit(lambda k: orbit_family(symmetry, params, key=k, members=4))(jax.random.key(0))
@@ -23,6 +23,7 @@ def test_members_of_an_orbit_are_one_function(name, x64):
     assert np.abs(np.asarray(first)[1:] - np.asarray(first)[0]).max() > 0.05
 
 
+@pytest.mark.slow
 def test_data_family_agrees_on_the_data_only_where_it_can(x64):
     w = networks.random_weights(jax.random.key(0), (3, 6, 2), dtype=jnp.float64)
     x = jax.random.normal(jax.random.key(1), (3, 12), jnp.float64)

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import symjax
 from symjax import Leg, PositiveScaling, networks
@@ -47,6 +48,8 @@ def mlp_case(dtype=jnp.float64):
 
 
 CASES = {"linear": linear_case, "relu": relu_case, "mlp": mlp_case}
+# Derivatives of a matrix exponential take long to compile.
+LINEAR_SLOW = [pytest.param("linear", marks=pytest.mark.slow), "relu", "mlp"]
 
 
 def tangent_matrix(symmetry, params):

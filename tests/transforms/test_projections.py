@@ -67,7 +67,7 @@ def test_quotient_with_a_stabiliser_and_skew_algebra(x64):
     assert float(state.residual) < 1e2 * eps(float)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 def test_dtypes_and_leaves_that_do_not_move_are_kept(dtype):
     action, w, _ = linear_case(dtype)
     params = {"moved": w, "other": jnp.ones(3, dtype), "none": None}
@@ -120,6 +120,7 @@ def test_orbit_constrained_is_bounded():
     assert float(jnp.log(moved[0][0, 0])) == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_transforms_under_vmap_agree_with_a_loop(x64):
     symmetry = symjax.deep_linear_action((2, 2, 2))
     keys = jax.random.split(jax.random.key(3), 3)
