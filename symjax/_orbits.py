@@ -42,7 +42,7 @@ class Orbit(eqx.Module):
 
     def places(self, params: PyTree) -> tuple[int, ...]:
         """The positions of the leaves that move."""
-        return tuple(sorted({i for action in self.actions for i in action.places(params)}))
+        return tuple(sorted({i for action in self.actions for i in _places(action, params)}))
 
     def tangent(self, m: Algebra, params: PyTree) -> tuple[Array, ...]:
         """A m: the velocity of the moved leaves along m, half precision as float32."""
@@ -116,6 +116,22 @@ def orbit_of(symmetries: Acting) -> Orbit:
         f"`symmetries` must hold a continuous symmetry; none of the {len(items)} given has one.",
     )
     return Orbit(tuple(actions))
+
+
+def _places(action: Any, params: PyTree) -> list[int]:
+    """The leaves that an action moves: as it says, or those that come back as other objects."""
+    if hasattr(action, "places"):
+        return list(action.places(params))
+    found = []
+
+    def trace(tree):
+        zero = action.group.random_algebra(jax.random.key(0), scale=0.0)
+        moved = jax.tree.leaves(action.flow((zero,), tree))
+        rows = enumerate(zip(moved, jax.tree.leaves(tree), strict=True))
+        found.extend(i for i, (new, old) in rows if new is not old)
+
+    eqx.filter_eval_shape(trace, params)
+    return found
 
 
 def widen(tree: PyTree) -> PyTree:
