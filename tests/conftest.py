@@ -1,5 +1,7 @@
 """Settings of the whole test run: strict promotion, no silent broadcasting, float64 on request."""
 
+from pathlib import Path
+
 import jax
 import matplotlib
 import pytest
@@ -7,6 +9,11 @@ import pytest
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Linux gives a process 65530 memory mappings; every compiled program holds a few of them, and
+# compiling beyond the last one is a segmentation fault.
+_MAPPINGS = Path("/proc/self/maps")
+_MOST_MAPPINGS = 30_000
 
 
 @pytest.fixture
@@ -19,3 +26,10 @@ def x64():
     """float64 for the duration of one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_earlier_files_are_dropped():
+    yield
+    if _MAPPINGS.exists() and _MAPPINGS.read_text().count("\n") > _MOST_MAPPINGS:
+        jax.clear_caches()

@@ -1,5 +1,7 @@
 """What several test files share: one comparison and one unit of rounding error."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,3 +28,27 @@ def relative_error(actual, expected) -> float:
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
     difference = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs))
     return float(difference / np.sqrt(sum(np.sum(b**2) for _, b in pairs)))
+
+
+class Derivatives(NamedTuple):
+    value: jax.Array
+    reverse: jax.Array
+    forward: jax.Array
+    second: jax.Array
+
+
+def derivatives(make):
+    """(*arguments, s) -> all derivatives in s of the scalar function make(*arguments), one compile.
+
+    The first by reverse and by forward mode, the second by forward over reverse.
+    """
+
+    @jax.jit
+    def at(*args):
+        *rest, s = args
+        s = jnp.asarray(s)
+        both = jax.value_and_grad(make(*rest))
+        (value, reverse), (forward, second) = jax.jvp(both, (s,), (jnp.ones_like(s),))
+        return Derivatives(value, reverse, forward, second)
+
+    return at

@@ -146,17 +146,17 @@ def norm(x: Leaves) -> Float[Array, ""]:
 
 
 class Frame(eqx.Module):
-    """Speed |gamma'| and normal acceleration |gamma'' - mu gamma'| of a curve at a time."""
+    """Speed |gamma'| and curvature |gamma'' - mu gamma'| / |gamma'|^2 of a curve at a time."""
 
     speed: Float[Array, "..."]
-    normal: Float[Array, "..."]
+    curvature: Float[Array, "..."]
 
-    @property
-    def curvature(self) -> Float[Array, "..."]:
-        """|gamma'' - mu gamma'| / |gamma'|^2; NaN at zero speed."""
-        moving = self.speed > 0
-        safe = jnp.where(moving, self.speed, jnp.ones_like(self.speed))
-        return jnp.where(moving, self.normal / safe / safe, jnp.nan)
+
+def as_frame(speed: Float[Array, "..."], normal: Float[Array, "..."]) -> Frame:
+    """The frame of a speed and a normal acceleration; a curve at rest has no curvature: NaN."""
+    moving = speed > 0
+    safe = jnp.where(moving, speed, jnp.ones_like(speed))
+    return Frame(speed, jnp.where(moving, normal / safe / safe, jnp.nan))
 
 
 def perpendicular(a: Leaves, v: Leaves) -> tuple[Leaves, Float[Array, ""], Float[Array, ""]]:
@@ -175,7 +175,7 @@ def frame_at(curve: Curve, t: Float[Array, ""]) -> Frame:
     """The frame of any curve at one time."""
     velocity, acceleration = derivatives(curve, t, 2)
     normal, _, speed = perpendicular(acceleration, velocity)
-    return Frame(speed, norm(normal))
+    return as_frame(speed, norm(normal))
 
 
 def log_curvature_slope(

@@ -22,20 +22,26 @@ from jaxtyping import Array, Float
 
 from ..actions import LinearAction
 from ..groups import Algebra, power_of
-from ..linalg._precision import einsum, mm
-from ._frame import Frame, Leaves, field
+from ..linalg._precision import mm
+from ._frame import Frame, Leaves, as_frame, field
+from ._interpolate import fill, horner
 
 # Terms of the series: fewer mean shorter steps. These were the cheapest measured.
-_TERMS = {32: 12, 64: 20}
+_TERMS = {32: 11, 64: 20}
 _MOST_STEPS = 2**14
 
 
 class _Series(eqx.Module):
-    """Rows of the Taylor series of a curve in u = (t - c) / unit, flattened over the leaves."""
+    """Taylor series of a curve in u = (t - c) / unit, flattened over the leaves, row by row.
 
-    velocities: Float[Array, "K P"]
-    accelerations: Float[Array, "J P"] | None
-    drift: Float[Array, "K P"]  # of the derivative of e^{tB} w, which is what is walked
+    A row of gamma' is ``along`` times the axis, the direction of the first row, plus ``across``.
+    """
+
+    axis: Float[Array, " P"]
+    along: Float[Array, " K"]
+    across: Float[Array, "K P"]
+    acceleration: tuple[Float[Array, " K"], Float[Array, "K P"]] | None
+    drift: Float[Array, "K P"] | None  # of the derivative of e^{tB} w, where that is not gamma'
     scale: Float[Array, ""]  # by which all rows were divided, so that no square overflows
 
 
@@ -57,22 +63,18 @@ def frames(
         return (steps == 0) | ((start < high) & (steps < _MOST_STEPS))
 
     def walk(carry):
-        steps, start, point, speed, normal = carry
+        steps, start, point, frame = carry
         series = _series(action, rotation, stretch, point, unit)
         evaluate, reach = _expand(series, unit)
         end = jnp.minimum(start + reach * unit, high)
-        here = evaluate((jnp.minimum(times, end) - start) / unit)
-        # Later times hold the frame at the end until their own step comes.
-        keep = lambda new, old: jnp.where(times >= start, new, old)
+        frame = fill(frame, times, lambda t: evaluate((t - start) / unit), start, end)
         point = _advance(series, point, (end - start) / unit, unit)
-        return steps + 1, end, point, keep(here.speed, speed), keep(here.normal, normal)
+        return steps + 1, end, point, frame
 
     nothing = jnp.full_like(times, jnp.nan)
     start = _start(action, leaves, stretch, low)
-    carry = (jnp.zeros((), jnp.int32), low, start, nothing, nothing)
-    _, end, _, speed, normal = jax.lax.while_loop(unfinished, walk, carry)
-    reached = jnp.isnan(end) | (times <= end)
-    return Frame(jnp.where(reached, speed, jnp.nan), jnp.where(reached, normal, jnp.nan))
+    carry = (jnp.zeros((), jnp.int32), low, start, Frame(nothing, nothing))
+    return jax.lax.while_loop(unfinished, walk, carry)[-1]
 
 
 def _rate(action, m):
@@ -89,41 +91,44 @@ def _start(action, leaves, stretch, low):
     """e^{low B} w. A loop of one turn or none: at low = 0, the usual case, nothing is computed."""
 
     def flow(carry):
-        scaled = jax.tree.map(lambda e: e * low.astype(e.dtype), stretch)
-        return jnp.zeros_like(low), action.flow((scaled,), leaves)
+        time, leaves = carry
+        scaled = jax.tree.map(lambda e: e * time.astype(e.dtype), stretch)
+        return jnp.zeros_like(time), action.flow((scaled,), leaves)
 
     return jax.lax.while_loop(lambda carry: carry[0] != 0, flow, (low, leaves))[1]
 
 
 def _advance(series, point, u, unit):
     """The point u units further: each leaf plus the integral of its rows."""
-    orders = jnp.arange(1, series.drift.shape[0] + 1, dtype=u.dtype)
-    moved = _flat(point) + series.scale * mm(unit * u**orders / orders, series.drift)
+    orders = jnp.arange(1, series.across.shape[0] + 1, dtype=u.dtype)
+    weights = unit * u**orders / orders
+    if series.drift is None:
+        moved = mm(weights, series.along) * series.axis + mm(weights, series.across)
+    else:
+        moved = mm(weights, series.drift)
     sizes = np.cumsum([leaf.size for leaf in point])[:-1]
-    parts = jnp.split(moved, sizes)
+    parts = jnp.split(_flat(point) + series.scale * moved, sizes)
     return tuple(p.reshape(x.shape) for p, x in zip(parts, point, strict=True))
 
 
 def _expand(series, unit):
     """(u -> frame at distance u, how far that is true), from inner products of the rows."""
-    if series.accelerations is None:
-        along, across = _split(series.velocities)
-        gram = einsum("jp,kp->jk", across, across)
+    along, across = series.along, series.across
+    if series.acceleration is None:
+        gram = _products(across, across)
         order = jnp.arange(1, along.shape[0], dtype=along.dtype)
         coefficients = (along, order * along[1:], *_products_of_derivative(gram))
         sizes, units = (_sizes(along, gram),), series.scale / unit
     else:
-        terms = series.velocities.shape[0]
-        along, across = _split(jnp.concatenate([series.velocities, series.accelerations]))
-        gram = einsum("jp,kp->jk", across, across)
-        blocks = (gram[:terms, :terms], gram[:terms, terms:], gram[terms:, terms:])
-        vv, va, aa = map(_antidiagonals, blocks)
-        coefficients = (along[:terms], along[terms:], vv, va, aa)
-        sizes, units = jnp.split(_sizes(along, gram), [terms]), series.scale
+        along_a, across_a = series.acceleration
+        products = (across, across), (across, across_a), (across_a, across_a)
+        vv, va, aa = (_products(*pair) for pair in products)
+        coefficients = (along, along_a, *map(_antidiagonals, (vv, va, aa)))
+        sizes, units = (_sizes(along, vv), _sizes(along_a, aa)), series.scale
 
     def evaluate(u):
-        frame = _evaluate(*coefficients, u)
-        return Frame(series.scale * frame.speed, units * frame.normal)
+        speed, normal = _evaluate(*coefficients, u)
+        return as_frame(series.scale * speed, units * normal)
 
     return evaluate, _reach(sizes)
 
@@ -150,34 +155,59 @@ def _reach(sizes: Sequence[Array]) -> Array:
 
 
 def _series(action, rotation, stretch, point, unit):
-    shrink = lambda tree, k: tuple((unit / (k + 1)).astype(z.dtype) * z for z in tree)
-    terms, apply = _TERMS[jnp.finfo(unit.dtype).bits], field(action, stretch)
+    apply = field(action, stretch)
+    shrink = lambda tree, factor: tuple(factor.astype(z.dtype) * z for z in tree)
+    terms = _TERMS[jnp.finfo(unit.dtype).bits] + 1
     if rotation is None:
-        first, scale = _scaled((action.generator(stretch, point),))
-        rows = [*first]
-        for k in range(terms):
-            rows.append(shrink(apply(rows[-1]), k))
-        velocities = jnp.stack([_flat(row) for row in rows])
-        return _Series(velocities, None, velocities, scale)
-    return _polar_series(action, rotation, stretch, point, shrink, terms)
+        (first,), scale = _scaled((action.generator(stretch, point),))
+        axis = _direction(_flat(first))
 
+        def step(row, factor):
+            return shrink(apply(row), factor), _split(axis, _flat(row))
 
-def _polar_series(action, rotation, stretch, point, shrink, terms):
-    """Rows of gamma' and of gamma'' in the frame that turns with e^{tA}."""
-    rotate, apply = field(action, rotation), field(action, stretch)
+        along, across = _rows(step, first, unit, terms)
+        return _Series(axis, along, across, None, None, scale)
+    # Rows of gamma' and of gamma'' in the frame that turns with e^{tA}: (A + B) z, and
+    # A (A + B) z + (A + B) B z.
+    rotate = field(action, rotation)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
-    velocities, accelerations, drift = [], [], []
     start = (action.generator(rotation, point), action.generator(stretch, point))
-    (turned, following), scale = _scaled(start)
-    for k in range(terms + 1):
-        first = add(turned, following)  # (A + B) z
-        next_turned, next_following = rotate(following), apply(following)
-        second = add(rotate(first), add(next_turned, next_following))  # A (A+B) z + (A+B) B z
-        velocities.append(_flat(first))
-        accelerations.append(_flat(second))
-        drift.append(_flat(following))
-        turned, following = shrink(next_turned, k), shrink(next_following, k)
-    return _Series(jnp.stack(velocities), jnp.stack(accelerations), jnp.stack(drift), scale)
+    start, scale = _scaled(start)
+    axis = _direction(_flat(add(*start)))
+
+    def polar_step(state, factor):
+        turned, following = state
+        first = add(turned, following)
+        after = rotate(following), apply(following)
+        second = add(rotate(first), add(*after))
+        found = _split(axis, _flat(first)), _split(axis, _flat(second)), _flat(following)
+        return tuple(shrink(tree, factor) for tree in after), found
+
+    (along, across), second, drift = _rows(polar_step, start, unit, terms)
+    return _Series(axis, along, across, second, drift, scale)
+
+
+def _rows(step, state, unit, terms):
+    """What ``step`` finds in each of its turns, stacked.
+
+    A loop that writes into one buffer: a scan under vmap, or the rows written out, would hold
+    them several times over.
+    """
+    like = jax.eval_shape(step, state, unit)[1]
+    buffers = jax.tree.map(lambda x: jnp.zeros((terms, *x.shape), x.dtype), like)
+
+    def turn(k, carry):
+        state, buffers = carry
+        state, found = step(state, unit / (k + 1).astype(unit.dtype))
+        return state, jax.tree.map(lambda b, x: b.at[k].set(x), buffers, found)
+
+    return jax.lax.fori_loop(0, terms, turn, (state, buffers))[1]
+
+
+def _products(x, y):
+    """The inner products <x_j, y_k>, k by k: one product of both would copy a transpose."""
+    put = lambda k, gram: gram.at[:, k].set(mm(x, y[k]))
+    return jax.lax.fori_loop(0, len(y), put, jnp.zeros((len(x), len(y)), x.dtype))
 
 
 def _scaled(trees):
@@ -190,14 +220,15 @@ def _flat(leaves):
     return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
 
-def _split(rows):
-    """(Components along the first row, what is across it)."""
-    # Products rather than reductions: on CPU a sum over a (terms, parameters) array costs more
-    # than the whole series.
-    size = jnp.sqrt(mm(rows[0], rows[0]))
-    axis = rows[0] / jnp.where(size > 0, size, jnp.ones_like(size))
-    along = mm(rows, axis)
-    return along, rows - along[:, None] * axis[None, :]
+def _direction(row):
+    size = jnp.sqrt(mm(row, row))
+    return row / jnp.where(size > 0, size, jnp.ones_like(size))
+
+
+def _split(axis, row):
+    """(Component along the axis, what is across it)."""
+    along = mm(row, axis)
+    return along, row - along * axis
 
 
 def _evaluate(p, q, vv, va, aa, x):
@@ -206,14 +237,14 @@ def _evaluate(p, q, vv, va, aa, x):
     p and q are the components of V and A along an axis; vv, va, aa the inner products of what is
     across it.
     """
-    p, q, vv, va, aa = (_horner(c, x) for c in (p, q, vv, va, aa))
+    p, q, vv, va, aa = (horner(c, x) for c in (p, q, vv, va, aa))
     squared_speed = p * p + jnp.maximum(vv, 0)
     # |V ^ A|^2, in the planes with the axis and in those across it.
     wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + (vv * aa - va * va)
     moving = squared_speed > 0
     safe = jnp.where(moving, squared_speed, jnp.ones_like(squared_speed))
     normal = jnp.sqrt(jnp.maximum(wedge, 0) / safe)
-    return Frame(jnp.sqrt(squared_speed), jnp.where(moving, normal, 0.0))
+    return jnp.sqrt(squared_speed), jnp.where(moving, normal, 0.0)
 
 
 def _antidiagonals(gram: Float[Array, "K K"]) -> Float[Array, " 2*K-1"]:
@@ -231,10 +262,3 @@ def _products_of_derivative(gram):
     degrees = jnp.arange(1, squared.shape[0], dtype=gram.dtype)
     weighted = gram * jnp.asarray(np.outer(orders, orders), gram.dtype)
     return squared, degrees * squared[1:] / 2, _antidiagonals(weighted[1:, 1:])
-
-
-def _horner(coefficients, x):
-    value = jnp.zeros_like(x)
-    for c in coefficients[::-1]:
-        value = value * x + c
-    return value

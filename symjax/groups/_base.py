@@ -134,6 +134,17 @@ def _hashable(label: Any) -> Any:
     return tuple(map(_hashable, label)) if isinstance(label, list) else label
 
 
+def one_exponential(
+    log: Float[Array, "..."], axes: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Int[Array, "..."]]:
+    """`connecting_logs` of a group whose identity component is reached by its logarithm alone.
+
+    ``axes`` is the number of axes of one algebra element; a batch may stand in front of them.
+    """
+    exists = jnp.isfinite(log).all(axis=tuple(range(-axes, 0)))
+    return jnp.zeros_like(log), log, jnp.where(exists, ONE_EXPONENTIAL, NO_PATH)
+
+
 def power_of(representation: Representation) -> float:
     """The power of a scale that a representation stands for."""
     return {"vector": 1.0, "covector": -1.0}.get(representation, representation)  # type: ignore

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ._base import (
-    NO_PATH,
-    ONE_EXPONENTIAL,
     AbstractGroup,
     Element,
     component_label,
     default_dtype,
     is_vector,
+    one_exponential,
     require_size,
 )
 
@@ -49,9 +48,7 @@ class _AbstractFiniteGroup(AbstractGroup):
         return x * m.astype(x.dtype)
 
     def connecting_logs(self, g):
-        stretch = self.log(g)
-        method = jnp.where(jnp.isfinite(stretch), ONE_EXPONENTIAL, NO_PATH)
-        return jnp.zeros_like(stretch), stretch, method
+        return one_exponential(self.log(g), axes=0)
 
     def spectrum(self, m):
         return jnp.zeros_like(m), jnp.zeros_like(m), jnp.zeros_like(m)

@@ -10,12 +10,11 @@ from jaxtyping import Array, Bool
 from .. import linalg
 from ..linalg._precision import mm
 from ._base import (
-    NO_PATH,
-    ONE_EXPONENTIAL,
     AbstractGroup,
     component_label,
     default_dtype,
     is_vector,
+    one_exponential,
     require_size,
 )
 
@@ -195,9 +194,7 @@ class Orthogonal(AbstractGroup):
         return mm(m, x)
 
     def connecting_logs(self, g):
-        stretch = self.log(g)
-        method = jnp.where(jnp.isfinite(stretch).all((-2, -1)), ONE_EXPONENTIAL, NO_PATH)
-        return jnp.zeros_like(stretch), stretch, method
+        return one_exponential(self.log(g), axes=2)
 
     def spectrum(self, m):
         return _eigenvalue_range(m)

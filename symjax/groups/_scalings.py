@@ -6,12 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._base import (
-    NO_PATH,
-    ONE_EXPONENTIAL,
     AbstractGroup,
     component_label,
     default_dtype,
     is_vector,
+    one_exponential,
     power_of,
     require_size,
 )
@@ -32,9 +31,6 @@ class PositiveScaling(AbstractGroup):
     @property
     def _shape(self):
         return () if self.n is None else (self.n,)
-
-    def _each(self, flags):
-        return flags if self.n is None else flags.all(-1)
 
     @property
     def dimension(self):
@@ -70,7 +66,8 @@ class PositiveScaling(AbstractGroup):
         return component_label(jnp.zeros(g.shape[: g.ndim - len(self._shape)], jnp.int32))
 
     def contains(self, g):
-        return self._each(jnp.isfinite(g) & (g > 0))
+        inside = jnp.isfinite(g) & (g > 0)
+        return inside if self.n is None else inside.all(-1)
 
     def act(self, g: Array, x, representation, inverse=None):
         del inverse
@@ -81,9 +78,7 @@ class PositiveScaling(AbstractGroup):
         return scale * x if self.n is None else scale[:, None] * x
 
     def connecting_logs(self, g):
-        stretch = self.log(g)
-        method = jnp.where(self._each(jnp.isfinite(stretch)), ONE_EXPONENTIAL, NO_PATH)
-        return jnp.zeros_like(stretch), stretch, method
+        return one_exponential(self.log(g), axes=len(self._shape))
 
     def spectrum(self, m):
         low, high = (m, m) if self.n is None else (m.min(-1), m.max(-1))
@@ -168,9 +163,7 @@ class ComplexScaling(AbstractGroup):
         return jnp.stack([a * even - b * odd, b * even + a * odd], axis=1).reshape(x.shape)
 
     def connecting_logs(self, g):
-        stretch = self.log(g)
-        method = jnp.where(jnp.isfinite(stretch).all((-2, -1)), ONE_EXPONENTIAL, NO_PATH)
-        return jnp.zeros_like(stretch), stretch, method
+        return one_exponential(self.log(g), axes=2)
 
     def spectrum(self, m):
         return m[..., 0].min(-1), m[..., 0].max(-1), jnp.abs(m[..., 1]).max(-1)

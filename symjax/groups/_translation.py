@@ -5,12 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from ._base import (
-    NO_PATH,
-    ONE_EXPONENTIAL,
     AbstractGroup,
     component_label,
     default_dtype,
     is_vector,
+    one_exponential,
     require_size,
 )
 
@@ -67,8 +66,7 @@ class Translation(AbstractGroup):
         return jnp.broadcast_to(step[:, None], x.shape)
 
     def connecting_logs(self, g):
-        method = jnp.where(self.contains(g), ONE_EXPONENTIAL, NO_PATH)
-        return jnp.zeros_like(g), g, method
+        return one_exponential(g, axes=1)
 
     def spectrum(self, m):
         raise ValueError("A translation is affine: it has no spectrum.")

@@ -1,10 +1,11 @@
 """What every matrix function asks of its argument, and how it goes through a batch."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from .._checks import describe, is_floating, require
 from ._precision import computing_dtype
@@ -26,18 +27,21 @@ def square_matrices(name: str, a: Array) -> Float[Array, "... n n"]:
     return jnp.asarray(a).astype(computing_dtype(a.dtype))
 
 
-def each_matrix(
-    f: Callable[..., Float[Array, "n n"]], *stacks: Float[Array, "... n n"]
-) -> Float[Array, "... n n"]:
+@functools.partial(jax.jit, static_argnums=0)  # so that a call outside jit is compiled once
+def each_matrix(f: Callable[..., PyTree[Array]], *stacks: Float[Array, "... n n"]) -> PyTree[Array]:
     """A function of one matrix (or one of each stack) applied to every matrix of a batch.
+
+    ``f`` is a function of a module, so that the same one is compiled once.
 
     On a CPU large matrices go one by one: each stays in the cache, and takes only the steps that it
     needs itself. Elsewhere, and where they are small, all go together.
     """
-    shape = stacks[0].shape
-    flat = [stack.reshape(-1, *shape[-2:]) for stack in stacks]
+    *batch, n, _ = stacks[0].shape
+    flat = [stack.reshape(-1, n, n) for stack in stacks]
     together = jax.vmap(f)
-    if shape[-1] < _ONE_BY_ONE or flat[0].shape[0] == 1:
-        return together(*flat).reshape(shape)
     one_by_one = lambda *flat: jax.lax.map(lambda one: f(*one), flat)
-    return jax.lax.platform_dependent(*flat, cpu=one_by_one, default=together).reshape(shape)
+    if n < _ONE_BY_ONE or flat[0].shape[0] == 1:
+        results = together(*flat)
+    else:
+        results = jax.lax.platform_dependent(*flat, cpu=one_by_one, default=together)
+    return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), results)

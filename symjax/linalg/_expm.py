@@ -81,9 +81,7 @@ def _expm_path(m, ts):
     # The shared work pays for itself from about twice as many times as there are cuts.
     if ts.shape[0] < 2 * _CUTS:
         return _expm(_ray(m, ts))
-    n = m.shape[-1]
-    path = jax.vmap(_shared_path, (0, None))(m.reshape(-1, n, n), ts)
-    return path.reshape(*m.shape[:-2], ts.shape[0], n, n)
+    return _shared_paths(m, ts)
 
 
 @_expm_path.defjvp
@@ -94,6 +92,13 @@ def _expm_path_jvp(primals, tangents):
 
 def _ray(m, ts):
     return einsum("t,...ij->...tij", ts, m)
+
+
+@jax.jit  # so that a call outside jit is compiled once
+def _shared_paths(m, ts):
+    n = m.shape[-1]
+    path = jax.vmap(_shared_path, (0, None))(m.reshape(-1, n, n), ts)
+    return path.reshape(*m.shape[:-2], ts.shape[0], n, n)
 
 
 def _shared_path(m, ts):

@@ -23,8 +23,27 @@ def expm_frechet(a: Float[Array, "... n n"], e: Float[Array, "... n n"]) -> Floa
     return _frechet.bind(a, e)
 
 
+def solve_frechet(log, a, e, along):
+    """The x with L(log, x) = e, L the derivative of exp: the derivative of a logarithm of a.
+
+    ``along(log, a, e)`` computes it. JAX is told what equation it solves, and so knows its
+    transpose and its own derivatives, whatever ``along`` does inside.
+    """
+    known, known_log = jax.lax.stop_gradient((a, log))
+    return jax.lax.custom_linear_solve(
+        lambda x: expm_frechet(log, x),
+        e,
+        lambda _, e: along(known_log, known, e),
+        lambda _, e: along(known_log.mT, known.mT, e),
+    )
+
+
 def _numbers(a, e):
-    return each_matrix(lambda a, e: jax.jvp(exponential, (a,), (e,))[1], a, e)
+    return each_matrix(_one, a, e)
+
+
+def _one(a, e):
+    return jax.jvp(exponential, (a,), (e,))[1]
 
 
 def _second(a, e, f):
@@ -54,7 +73,7 @@ def _transposed(cotangent, a, e):
     return None, expm_frechet(a.mT, cotangent)
 
 
-_frechet.def_impl(jax.jit(_numbers))
+_frechet.def_impl(_numbers)
 _frechet.def_abstract_eval(lambda a, e: e)
 mlir.register_lowering(_frechet, mlir.lower_fun(_numbers, multiple_results=False))
 ad.defjvp(_frechet, lambda f, a, e: _second(a, e, f), lambda f, a, e: expm_frechet(a, f))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ._arguments import each_matrix, square_matrices
-from ._frechet import expm_frechet
+from ._frechet import solve_frechet
 from ._roots import logarithm
 
 
@@ -47,34 +47,34 @@ def has_principal_log(a: Float[Array, "... n n"]) -> Bool[Array, "..."]:
     return jnp.isfinite(logm(a)).all((-2, -1))
 
 
-@jax.custom_jvp
 def _logm(a):
-    return each_matrix(logarithm, a)
+    return log_at(a, logarithms(a)[0])
 
 
-@_logm.defjvp
-def _logm_jvp(primals, tangents):
-    (a,), (e,) = primals, tangents
-    log = _logm(a)
-    return log, solve_frechet(log, a, e, _along)
+def logarithms(
+    a: Float[Array, "... n n"],
+) -> tuple[Float[Array, "... n n"], Float[Array, "..."]]:
+    """The principal logarithm of every matrix and |exp(log) - a| / |a|; no derivative goes in."""
+    return each_matrix(logarithm, jax.lax.stop_gradient(a))
+
+
+@jax.custom_jvp
+def log_at(a: Float[Array, "... n n"], log: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
+    """``log``, known to be a logarithm of ``a``, with the derivative that it has as such."""
+    del a
+    return log
+
+
+@log_at.defjvp
+def _log_at_jvp(primals, tangents):
+    log = log_at(*primals)
+    return log, solve_frechet(log, primals[0], tangents[0], _along)
 
 
 def _along(log, a, e):
-    """d/ds log(a + s e) at s = 0: forward mode through the square roots."""
-    del log
-    return each_matrix(lambda a, e: jax.jvp(logarithm, (a,), (e,))[1], a, e)
+    """d/ds log(a + s e) at s = 0: forward mode through the square roots; NaN as the log is."""
+    return jnp.where(jnp.isnan(log), jnp.nan, each_matrix(_one_along, a, e))
 
 
-def solve_frechet(log, a, e, along):
-    """The x with L(log, x) = e, L the derivative of exp: the derivative of a logarithm of a.
-
-    ``along(log, a, e)`` computes it. JAX is told what equation it solves, and so knows its
-    transpose and its own derivatives, whatever ``along`` does inside.
-    """
-    known, known_log = jax.lax.stop_gradient((a, log))
-    return jax.lax.custom_linear_solve(
-        lambda x: expm_frechet(log, x),
-        e,
-        lambda _, e: along(known_log, known, e),
-        lambda _, e: along(known_log.mT, known.mT, e),
-    )
+def _one_along(a, e):
+    return jax.jvp(lambda a: logarithm(a)[0], (a,), (e,))[1]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._arguments import square_matrices
-from ._expm import expm
-from ._logm import logm, solve_frechet
+from ._frechet import solve_frechet
+from ._logm import log_at, logarithms
 from ._polar import log_rotation, polar
 from ._precision import mm
 
@@ -35,19 +35,17 @@ def connecting_logs(
     eye = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=wide.dtype), wide.shape)
     pick = lambda where, x, y: jnp.where(where[..., None, None], x, y)
     finite = jnp.isfinite(wide).all((-2, -1))
-    log = logm(jax.lax.stop_gradient(wide))
-    one = jnp.isfinite(log).all((-2, -1))
+    log, error = logarithms(wide)
     known = jax.lax.stop_gradient(pick(finite, wide, eye))
     singular_values = jnp.linalg.svd(known, compute_uv=False)
     regular = singular_values[..., -1] > _SINGULAR * singular_values[..., 0]
+    one = jnp.isfinite(log).all((-2, -1))
     # An ill-conditioned logarithm may exist and yet miss g: the other path ends there.
-    frobenius = lambda x: jnp.sqrt(jnp.sum(x * x, axis=(-2, -1)))
     tolerance = 5e-13 if jnp.finfo(wide.dtype).bits == 64 else 5e-6
-    near = frobenius(expm(log) - wide) <= tolerance * frobenius(wide)
-    two = finite & ~(one & near) & regular & (jnp.linalg.slogdet(known)[0] > 0)
+    two = finite & ~(one & (error <= tolerance)) & regular & (jnp.linalg.slogdet(known)[0] > 0)
     one &= ~two
     # What a branch is not for it gets the identity of, so that no derivative of it is NaN.
-    log = logm(pick(one, wide, eye))
+    log = log_at(pick(one, wide, eye), pick(one, log, jnp.zeros_like(log)))
     q, p = polar(pick(two, wide, eye))
     nan = jnp.full_like(wide, jnp.nan)
     rotation = pick(one, jnp.zeros_like(wide), pick(two, log_rotation(q), nan))

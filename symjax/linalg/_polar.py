@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._arguments import square_matrices
-from ._logm import solve_frechet
+from ._frechet import solve_frechet
 from ._precision import mm
 
 # Rotations within half a radian of pi take the other formula: -cos(0.5).
@@ -92,6 +92,7 @@ def _log_rotation(q: Array) -> Array:
     return jnp.where(usable, _skew_log(jnp.where(usable, q, eye)), jnp.nan)
 
 
+@jax.jit  # so that a call outside jit is compiled once
 def _skew_log(q: Array) -> Array:
     """In the eigenbasis of the symmetric part a turn by theta is cos(theta) I + sin(theta) J."""
     cosine: Array
@@ -149,6 +150,20 @@ def _complex_structure(sine: Array, both: Array) -> Array:
     return jax.lax.scan(step, start, None, length=14)[0]
 
 
+@jax.custom_jvp
+def principal_rotation_log(q: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The principal logarithm of one rotation; NaN where an angle is pi to rounding."""
+    log = _skew_log(q)
+    angle = jnp.sqrt(jnp.linalg.eigvalsh(-mm(log, log))[-1])
+    return jnp.where(math.pi - angle > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log, jnp.nan)
+
+
+@principal_rotation_log.defjvp
+def _principal_rotation_log_jvp(primals, tangents):
+    log = principal_rotation_log(*primals)
+    return log, _turn_derivative(log, *primals, *tangents)
+
+
 @_log_rotation.defjvp
 def _log_rotation_jvp(primals, tangents):
     (q,), (e,) = primals, tangents
@@ -159,7 +174,7 @@ def _log_rotation_jvp(primals, tangents):
 
 
 def _turn_derivative(log, q, e):
-    """The skew x with L(log, x) = e, for e = q w with w skew.
+    """The x with L(log, x) = e, for log skew and e = q w; x is skew where w is.
 
     With ad = [log, .], x = (ad/2) w + (ad/2) coth(ad/2) w, and the second term is a function of the
     two angles of each entry in the basis where log^2 is diagonal.

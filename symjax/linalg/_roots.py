@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._polar import principal_rotation_log
 from ._precision import mm
 from ._taylor import exponential, norm
 
@@ -30,16 +31,42 @@ _PAIR_ABOVE = 100.0
 _RESIDUAL = {64: 1e-6, 32: 1e-3}
 
 
-def logarithm(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The real principal logarithm of one matrix; NaN where there is none or it is in doubt."""
+def logarithm(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
+    """(log a, |exp(log a) - a| / |a|): NaN where there is no principal log or it is in doubt."""
     n = a.shape[-1]
     eye = jnp.eye(n, dtype=a.dtype)
     exponent, centred, usable = _centre(a)
     c, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
     log = 2.0 * jnp.exp2(halvings.astype(a.dtype)) * _artanh(c)
-    error = norm(exponential(log) - centred) / norm(centred)
+    error = frobenius(exponential(log) - centred) / frobenius(centred)
     trusted = usable & (error <= _RESIDUAL[_bits(a)])
-    return jnp.where(trusted, log + exponent * math.log(2) * eye, jnp.nan)
+    log, error = _rotation_where(usable & ~trusted, centred, log, error)
+    return jnp.where(usable, log + exponent * math.log(2) * eye, jnp.nan), error
+
+
+def _rotation_where(lost, a, log, error):
+    """Where the roots lost the logarithm of a rotation by nearly pi, that from its eigenbasis.
+
+    A loop of one turn or none: nothing is computed for a batch in which nothing was lost.
+    """
+
+    def rotation(carry):
+        _, x, _ = carry
+        # How far x is from orthogonal is how far it is from the exponential of the result.
+        defect = frobenius(mm(x.T, x) - jnp.eye(n, dtype=a.dtype)) / math.sqrt(n)
+        orthogonal = defect <= 16 * math.sqrt(n) * jnp.finfo(a.dtype).eps
+        found = jnp.where(orthogonal, principal_rotation_log(x), jnp.nan)
+        return jnp.zeros_like(lost), found, defect
+
+    n = a.shape[-1]
+    # Carried is a matrix until it is its logarithm: what a loop does not change is moved out of it.
+    carry = (lost, jnp.where(lost, a, log), error)
+    return jax.lax.while_loop(lambda carry: carry[0], rotation, carry)[1:]
+
+
+def frobenius(x: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The root of the sum of squares."""
+    return jnp.sqrt(jnp.sum(x * x))
 
 
 def _bits(a):
@@ -112,7 +139,6 @@ def _square_size(c):
     fourth = mm(square, square)
     fifth = mm(fourth, b)
     # Powers and the Frobenius norm: close to the largest eigenvalue whatever n is.
-    frobenius = lambda x: jnp.sqrt(jnp.sum(x * x))
     return jnp.maximum(frobenius(fourth) ** 0.25, frobenius(fifth) ** 0.2)
 
 

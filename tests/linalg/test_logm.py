@@ -1,100 +1,198 @@
+"""logm against mpmath, closed forms and SciPy; where there is no logarithm; derivatives."""
+
+import functools
+
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
 
 from symjax.linalg import expm, has_principal_log, logm
 
+from ..helpers import derivatives, eps
+
 _logm, _expm = jax.jit(logm), jax.jit(expm)
+EPS = eps(jnp.float64)
+GAPS = (1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 
 
 def _error(x, y):
     return np.linalg.norm(np.asarray(x) - y) / np.linalg.norm(y)
 
 
-def _orthogonal(n, seed=0):
-    return scipy.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
+def _rotation(n, rng):
+    q = scipy.linalg.qr(rng.normal(size=(n, n)))[0]
+    q[:, 0] *= np.sign(np.linalg.det(q))
+    return q
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 32, 128])
-@pytest.mark.parametrize("power", [0, 150, -150])
-def test_log_of_an_exponential(x64, n, power):
-    m = np.random.default_rng(n).normal(size=(n, n)) / np.sqrt(n)
-    g = 10.0**power * scipy.linalg.expm(m)
-    exact = m + power * np.log(10) * np.eye(n)
-    log = _logm(jnp.asarray(g))
-    assert _error(log, exact) <= 2e-13
-    assert _error(_expm(log), g) <= 2e-13
+def _turn(angle):
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-@pytest.mark.parametrize("n", [2, 5, 32])
-def test_near_identity_keeps_relative_accuracy(x64, n):
-    e = np.random.default_rng(n).normal(size=(n, n)) * 1e-12
-    g = np.eye(n) + e
-    exact = (g - np.eye(n)) - (g - np.eye(n)) @ (g - np.eye(n)) / 2
-    assert _error(_logm(jnp.asarray(g)), exact) <= 1e-14
+def _nearly_pi(n, gap, rng, planes=1):
+    turns = [_turn(np.pi - (i + 1) * gap) for i in range(planes)]
+    basis = _rotation(n, rng)
+    return basis @ scipy.linalg.block_diag(*turns, np.eye(n - 2 * planes)) @ basis.T
 
 
-@pytest.mark.parametrize("digits", [4, 8, 12])
-@pytest.mark.parametrize("n", [2, 8, 32])
-def test_positive_definite(x64, n, digits):
-    values, basis = np.logspace(-digits, 0, n), _orthogonal(n)
-    g = basis @ np.diag(values) @ basis.T
-    exact = basis @ np.diag(np.log(values)) @ basis.T
-    # The condition number of the logarithm is at most |g| / (smallest eigenvalue |log g|).
-    floor = 50 * 2.2e-16 * np.linalg.norm(g) / (values[0] * np.linalg.norm(exact))
-    log = _logm(jnp.asarray((g + g.T) / 2))
-    assert _error(log, exact) <= max(2e-13, floor)
-    assert _error(_expm(log), g) <= max(2e-13, floor)
+def _positive(n, digits, rng):
+    basis = _rotation(n, rng)
+    g = basis @ np.diag(np.logspace(-digits, 0, n)) @ basis.T
+    return (g + g.T) / 2
 
 
-@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10])
-def test_rotation_by_nearly_pi(x64, gap):
-    angle = np.pi - gap
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    exact = np.array([[0, -1], [1, 0]]) * np.arctan2(turn[1, 0], turn[0, 0])
-    basis = _orthogonal(4)
-    log = _logm(jnp.asarray(basis @ scipy.linalg.block_diag(turn, np.eye(2)) @ basis.T))
-    exact = basis @ scipy.linalg.block_diag(exact, np.zeros((2, 2))) @ basis.T
-    # The condition number is 1/gap.
-    assert _error(log, exact) <= max(2e-13, 50 * 2.2e-16 / gap)
+def matrices(n, seed=0):
+    """{name: matrix}: every kind that has a principal logarithm."""
+    rng = np.random.default_rng([n, seed])
+    gauss = lambda: rng.normal(size=(n, n)) / np.sqrt(n)
+    found = {f"exp of size {s}": scipy.linalg.expm(s * gauss()) for s in (0.3, 1, 3)}
+    found |= {f"1e{k}": float(f"1e{k}") * scipy.linalg.expm(gauss()) for k in (150, -150)}
+    found |= {f"I + {d}": np.eye(n) + d * gauss() for d in (1e-3, 1e-8, 1e-12)}
+    if n > 1:
+        found |= {f"SPD 1e{d}": _positive(n, d, rng) for d in (4, 8, 12)}
+        found |= {f"pi - {gap}": _nearly_pi(n, gap, rng) for gap in GAPS}
+        upper = lambda s: np.diag(rng.uniform(0.5, 2, n)) + s * np.triu(gauss(), 1)
+        found |= {f"nonnormal {s}": upper(s) for s in (10, 100)}
+        found["Jordan"] = np.eye(n) / 2 + np.eye(n, k=1)
+        s = _positive(n, 3, rng) @ _rotation(n, rng)
+        found["similar to positive"] = np.linalg.solve(s, np.diag(rng.uniform(0.1, 10, n)) @ s)
+        grades = np.logspace(-2, 2, n)
+        found["graded"] = grades[:, None] * scipy.linalg.expm(gauss()) / grades
+    if n > 2:
+        skew = gauss()
+        found["orthogonal"] = scipy.linalg.expm(1.5 * (skew - skew.T) / np.linalg.norm(skew, 2))
+    if n > 3:
+        found |= {f"twice pi - {gap}": _nearly_pi(n, gap, rng, 2) for gap in GAPS}
+    return found
+
+
+def condition(log, a):
+    """The condition number of the logarithm, from the whole matrix of the exponential's L."""
+    n = len(log)
+    point = np.zeros((n * n, 2 * n, 2 * n))
+    point[:, :n, :n] = point[:, n:, n:] = log
+    point[:, :n, n:] = np.eye(n * n).reshape(n * n, n, n)
+    derivative = np.asarray(_expm(point))[:, :n, n:].reshape(n * n, n * n)
+    smallest = np.linalg.svd(derivative, compute_uv=False)[-1]
+    return np.linalg.norm(a) / np.linalg.norm(log) / smallest
+
+
+def mpmath_log(a):
+    """The logarithm to some 50 digits, from eigenvalues and eigenvectors of 60."""
+    with mpmath.workdps(60):
+        values, basis = mpmath.eig(mpmath.matrix(a.tolist()))
+        log = basis * mpmath.diag([mpmath.log(v) for v in values]) * mpmath.inverse(basis)
+        return np.array(log.apply(mpmath.re).tolist(), float)
+
+
+def jordan_log(n):
+    """The logarithm of I/2 + N: of log(1/2) + log(I + 2 N) the series ends."""
+    series = sum(-((-2) ** k) / k * np.eye(n, k=k) for k in range(1, n))
+    return series - np.log(2) * np.eye(n)
+
+
+def _floor(condition):
+    return 2e-13 if condition < 100 else 50 * condition * EPS
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
+def test_agrees_with_mpmath(x64, n):
+    found = matrices(n)
+    logs = np.asarray(_logm(np.stack(list(found.values()))))
+    ends = np.asarray(_expm(logs))
+    for (name, a), log, end in zip(found.items(), logs, ends, strict=True):
+        exact = jordan_log(n) if name == "Jordan" else mpmath_log(a)
+        floor = _floor(condition(exact, a))
+        assert _error(log, exact) <= floor, name
+        # The exponential is conditioned like the size of its argument, here up to 350.
+        assert _error(end, a) <= max(floor, EPS * np.linalg.norm(log)), name
+
+
+@pytest.mark.parametrize("n", [32, 128])
+def test_large_matrices_against_closed_forms_and_scipy(x64, n):
+    rng = np.random.default_rng(n)
+    found = matrices(n)
+    gauss = rng.normal(size=(n, n)) / np.sqrt(n)
+    basis = _rotation(n, rng)
+    exact = {}
+    for name, shift in (("1e150", 150), ("1e-150", -150), ("1", 0)):
+        found[name] = 10.0**shift * scipy.linalg.expm(gauss)
+        exact[name] = gauss + shift * np.log(10) * np.eye(n), 100.0
+    for gap in GAPS:
+        plane = np.zeros((n, n))
+        plane[:2, :2] = [[0, gap - np.pi], [np.pi - gap, 0]]
+        turn = scipy.linalg.block_diag(_turn(np.pi - gap), np.eye(n - 2))
+        found[f"pi - {gap}"] = basis @ turn @ basis.T
+        exact[f"pi - {gap}"] = basis @ plane @ basis.T, n / gap
+    for digits in (4, 8, 12):
+        values = np.logspace(-digits, 0, n)
+        g = basis @ np.diag(values) @ basis.T
+        log = basis @ np.diag(np.log(values)) @ basis.T
+        found[f"SPD 1e{digits}"] = (g + g.T) / 2
+        # The condition number of the logarithm is at most |g| / (smallest eigenvalue |log g|).
+        bound = np.linalg.norm(g) / (values[0] * np.linalg.norm(log))
+        exact[f"SPD 1e{digits}"] = log, bound
+    small = found["I + 1e-12"] - np.eye(n)
+    exact["I + 1e-12"] = small - small @ small / 2, 10.0
+    exact["orthogonal"] = scipy.linalg.logm(found["orthogonal"]).real, 10.0
+    names = list(exact)
+    batch = np.stack([found[name] for name in names])
+    logs = np.asarray(_logm(batch))
+    ends = np.asarray(_expm(logs))
+    for name, a, log, end in zip(names, batch, logs, ends, strict=True):
+        expected, relative = exact[name]
+        assert _error(log, expected) <= max(2e-13, 50 * relative * EPS), name
+        assert _error(end, a) <= max(2e-13, 50 * relative * EPS), name
 
 
 def test_nan_where_there_is_none_and_only_there(x64):
-    basis = _orthogonal(4)
+    rng = np.random.default_rng(0)
+    basis = _rotation(4, rng)
     none = [
         -np.eye(4),
         np.diag([-1.0, -2, 3, 4]),
         np.diag([-1.0, 2, 3, 4]),
         basis @ np.diag([-1.0, -2, 3, 4]) @ basis.T,
+        basis @ np.diag([-1.0, -1, 1, 1]) @ basis.T,
+        np.eye(4)[[1, 0, 3, 2]],
         basis @ np.diag([0.0, 1, 2, 3]) @ basis.T,
         np.zeros((4, 4)),
         np.full((4, 4), np.nan),
         np.diag([np.inf, 1, 1, 1]),
     ]
-    good = scipy.linalg.expm(np.random.default_rng(0).normal(size=(4, 4)) / 2)
-    batch = jnp.asarray(np.stack([good, *none]))
+    good = scipy.linalg.expm(rng.normal(size=(4, 4)) / 2)
+    batch = jnp.asarray(np.stack([good, _nearly_pi(4, 1e-12, rng), *none]))
     alone = jnp.broadcast_to(batch[0], batch.shape)
-    assert has_principal_log(batch).tolist() == [True] + [False] * len(none)
-    log = _logm(batch)
-    assert np.isnan(log[1:]).all()
-    assert (log[0] == _logm(alone)[0]).all()
-    gradient = jax.jit(jax.grad(lambda a: jnp.sum(jnp.sin(logm(a)[0]))))
-    assert (gradient(batch)[0] == gradient(alone)[0]).all()
-    assert np.isfinite(gradient(batch)[0]).all()
+    assert jax.jit(has_principal_log)(batch).tolist() == [True, True] + [False] * len(none)
+    value = jax.jit(jax.vmap(jax.value_and_grad(lambda a: jnp.sum(jnp.sin(logm(a))))))
+    logs = _logm(batch)
+    assert np.isnan(logs[2:]).all()
+    assert (logs[0] == _logm(alone)[0]).all()
+    for bad, without in zip(value(batch), value(alone), strict=True):
+        assert (bad[0] == without[0]).all()
+        assert np.isfinite(bad[0]).all()
+    assert np.isnan(value(batch)[1][2:]).all()
 
 
-def test_derivatives_against_differences(x64, key):
+@functools.cache
+def _along():
+    return derivatives(lambda a, e: lambda s: jnp.sum(jnp.sin(logm(a + s * e))))
+
+
+@pytest.mark.parametrize("near_pi", [False, True])
+def test_derivatives_against_differences(x64, key, near_pi):
     m, e = jax.random.normal(key, (2, 4, 4)) / 2
-    a = expm(m)
-    g = jax.jit(lambda s: jnp.sum(jnp.sin(logm(a + s * e))))
-    first, second = jax.jit(jax.grad(g)), jax.jit(jax.jacfwd(jax.grad(g)))
-    forward = jax.jit(jax.jacfwd(g))
+    rotation = jnp.asarray(_nearly_pi(4, 0.3, np.random.default_rng(1)))
+    a = rotation if near_pi else _expm(m)
     h = 1e-5
-    np.testing.assert_allclose(first(0.0), (g(h) - g(-h)) / (2 * h), rtol=1e-6)
-    np.testing.assert_allclose(first(0.0), forward(0.0), rtol=1e-9)
-    np.testing.assert_allclose(second(0.0), (first(h) - first(-h)) / (2 * h), rtol=1e-6)
+    before, here, after = (_along()(a, e, s) for s in (-h, 0.0, h))
+    slope = (after.value - before.value) / (2 * h)
+    np.testing.assert_allclose(here.reverse, slope, rtol=1e-6)
+    np.testing.assert_allclose(here.reverse, here.forward, rtol=1e-9)
+    np.testing.assert_allclose(here.second, (after.reverse - before.reverse) / (2 * h), rtol=1e-6)
 
 
 @pytest.mark.parametrize("a", [jnp.ones((2, 3)), jnp.ones((2, 2), jnp.int32)])
