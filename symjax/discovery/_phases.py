@@ -24,8 +24,13 @@ class Phases:
 
     def __init__(self, nodes: list[Node], outputs: list[Tensor]):
         self.relations = Relations()
-        self.keys: dict[int, Any] = {}  # of tensors: what they are made of
-        self.sums: dict[Any, tuple[Any, Fraction]] = {}  # of sums: (their key, first coefficient)
+        #: Of tensors: a number that stands for what they are made of, negative but for those that
+        #: are not read any further; of structures: their number; of numbers of sums: the terms.
+        self.keys: dict[int, int] = {}
+        self.interned: dict[Any, int] = {}
+        self.terms: dict[int, tuple] = {}
+        #: Sums that are computed, by each of their terms: (terms, key, rank, first coefficient).
+        self.sums: dict[Any, list[tuple]] = {}
         self.forms: dict[int, Form] = {}
         self.unknowns: set[Unknown] = set()
         self.tensors = {t.number: t for node in nodes for t, _ in node.sides}
@@ -54,59 +59,63 @@ class Phases:
 
     # -- what a tensor is made of ---------------------------------------------------------------
 
-    def key(self, tensor: Tensor) -> Any:
-        """A name that two tensors share only if they are equal."""
+    def _intern(self, structure: Any) -> int:
+        return self.interned.setdefault(structure, -1 - len(self.interned))
+
+    def key(self, tensor: Tensor) -> int:
+        """A number that two tensors share only if they are equal."""
         if tensor.number not in self.keys:
-            key: Any = tensor.number
+            key = tensor.number
             if tensor.kind == "constant" and tensor.value is not None:
                 classes = tuple(a.find().key for a in tensor.atoms)
-                key = ("constant", tensor.value.tobytes(), str(tensor.value.dtype), classes)
+                value = tensor.value
+                key = self._intern(("constant", value.tobytes(), str(value.dtype), classes))
             self.keys[tensor.number] = key
         return self.keys[tensor.number]
 
-    def _terms(self, tensor: Tensor) -> dict:
-        """A tensor as a combination of tensors that are not sums, named with their positions."""
-        key = self.key(tensor)
-        if isinstance(key, tuple) and key[0] == "sum":
-            return dict(key[1])
-        return {(key, tuple(range(len(tensor.atoms)))): Fraction(1)}
+    def _sum(self, items: tuple) -> int:
+        key = self._intern(("sum", items))
+        self.terms[key] = items
+        return key
 
     def _name(self, node):
         position = {label: i for i, label in enumerate(node.out_labels)}
+        places = tuple(range(len(node.out_labels)))
         if node.kind == "linear":
             total: dict = {}
             for (tensor, labels), c in zip(node.operands, node.coefficients, strict=True):
-                for (key, places), value in self._terms(tensor).items():
-                    name = key, tuple(position[labels[p]] for p in places)
+                key, own = self.key(tensor), tuple(range(len(labels)))
+                for (inner, at), value in self.terms.get(key, (((key, own), Fraction(1)),)):
+                    name = inner, tuple(position[labels[p]] for p in at)
                     total[name] = total.get(name, Fraction(0)) + value * fraction(c)
-            items = tuple(sorted(((k, v) for k, v in total.items() if v), key=repr))
+            items = tuple(sorted((k, v) for k, v in total.items() if v))
             if items:
-                self.keys[node.out.number] = ("sum", items)
+                key = self.keys[node.out.number] = self._sum(items)
                 first = items[0][1]
                 scaled = tuple((k, v / first) for k, v in items)
-                self.sums.setdefault(scaled, (node.out.number, first))
+                if len(items) > 1:
+                    self.sums.setdefault(items[0][0], []).append((scaled, key, len(places), first))
         elif node.kind == "product" and not node.frozen:
             rows = [(self.key(t), labels) for t, labels in node.operands]
             key, coefficient = self._product_key(node, rows)
             if coefficient != 1:
-                places = tuple(range(len(node.out_labels)))
-                key = ("sum", (((key, places), coefficient),))
+                key = self._sum((((key, places), coefficient),))
             self.keys[node.out.number] = key
 
     def _product_key(self, node, rows):
-        """(name of a product of named factors, a number that stands before it)."""
+        """(what a product of factors is made of, a number that stands before it)."""
         position = {label: i for i, label in enumerate(node.out_labels)}
         coefficient, named = fraction(node.coefficients[0]), []
         for key, labels in rows:
-            while isinstance(key, tuple) and key[0] == "sum" and len(key[1]) == 1:
-                ((key, places), value) = key[1][0]
+            while len(self.terms.get(key, ())) == 1:
+                ((key, places), value) = self.terms[key][0]
                 labels, coefficient = tuple(labels[p] for p in places), coefficient * value
             named.append((key, tuple(position.get(x, ("summed", x)) for x in labels)))
-        named.sort(key=lambda row: (repr(row[0]), repr([x for x in row[1] if not _gone(x)])))
+        named.sort(key=lambda row: (row[0], [x for x in row[1] if not _gone(x)]))
         order: dict = {}
         count = lambda x: ("summed", order.setdefault(x, len(order))) if _gone(x) else x
         rows = tuple((key, tuple(map(count, labels))) for key, labels in named)
-        return ("product", rows), coefficient
+        return self._intern(("product", rows)), coefficient
 
     # -- forms ----------------------------------------------------------------------------------
     # A form's key is ((what, its labels), labels that the angle depends on).
@@ -157,17 +166,11 @@ class Phases:
         for i, tensor, labels in live:
             for ((key, places), subset), row in self.form(tensor).items():
                 at = lambda p, x=labels: position[x[p]]
-                found = self._expand(key)
-                for (inner, own), value in found.items() if found else (((key, None), 1),):
-                    names = places if own is None else tuple(places[q] for q in own)
-                    name = (inner, tuple(map(at, names))), frozenset(map(at, subset))
+                own = tuple(range(len(places)))
+                for (inner, mine), value in self.terms.get(key, (((key, own), Fraction(1)),)):
+                    name = (inner, tuple(at(places[q]) for q in mine)), frozenset(map(at, subset))
                     self._add(total, name, row, fraction(node.coefficients[i]) * value)
         return self._folded(total)
-
-    def _expand(self, key):
-        if isinstance(key, tuple) and key[0] == "sum":
-            return dict(key[1])
-        return None
 
     def _folded(self, total):
         """Sums that are computed somewhere, in the place of their terms."""
@@ -189,9 +192,8 @@ class Phases:
         """(sum that is computed, its angle, the terms of it) where some terms make one up."""
         if len(rows) < 2:
             return None
-        for scaled, (number, first) in self.sums.items():
-            names = {k for k, _ in scaled}
-            if len(names) < 2 or not names <= set(rows):
+        for scaled, key, rank, first in [x for k in rows for x in self.sums.get(k, ())]:
+            if not all(k in rows for k, _ in scaled):
                 continue
             pivot, rest = scaled[0], scaled[1:]
             for name, value in rest:
@@ -201,8 +203,7 @@ class Phases:
                 self.relations.add(row)
             new: Row = {}
             self.relations.combine(new, rows[pivot[0]], 1 / first)
-            places = tuple(range(len(self.tensors[number].atoms)))
-            return (self.keys[number], places), new, names
+            return (key, tuple(range(rank))), new, {k for k, _ in scaled}
         return None
 
     def _product(self, node, live, position):
@@ -221,7 +222,7 @@ class Phases:
                     if not self._told_apart(node, classes):
                         self.relations.add(row)
                         continue
-                    key_out = ("inside", key_out, classes)
+                    key_out = self._intern(("inside", key_out, classes))
                 outer = frozenset(x for x in angle if not isinstance(x, tuple))
                 places_out = tuple(range(len(node.out_labels)))
                 self._add(total, ((key_out, places_out), outer), row, coefficient)

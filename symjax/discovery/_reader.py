@@ -112,6 +112,9 @@ class Reader:
             if axis.free:
                 block = np.take(block, 0, axis=a)
                 continue
+            if len(axis.segments) == 1 and len(segment.slots) == 1:
+                places, atoms = [(a, 0), *places], [segment.slots[0][0], *atoms]
+                continue
             block = np.moveaxis(block, a, 0)
             index = np.array(segment.offset)
             for atom, stride in segment.slots:
@@ -121,7 +124,8 @@ class Reader:
             block = np.moveaxis(block, list(range(count)), list(range(a, a + count)))
             places = [(a, k) for k in range(count)] + places
             atoms = [atom for atom, _ in segment.slots] + atoms
-        varies = [i for i in range(block.ndim) if i not in uniform_axes(block)]
+        split = any(len(axis.segments) > 1 for axis in axes)
+        varies = [i for i in range(block.ndim) if not split or i not in uniform_axes(block)]
         block = block[tuple(slice(None) if i in varies else 0 for i in range(block.ndim))]
         tensor = self.graph.tensor([atoms[i] for i in varies], "constant", value=block)
         return tensor, tuple(places[i] for i in varies)

@@ -50,6 +50,7 @@ class Shifts:
         self.forms: dict[int, Form] = {}
         self.unknowns: set[Unknown] = set()
         self.products: list[tuple[Node, Form, Form]] = []
+        self.product_index: dict[Unknown, list[int]] | None = None
         for node in self.nodes:
             guides = [x for i, x in enumerate(node.operands) if i in node.guides]
             rest = [x for i, x in enumerate(node.operands) if i not in node.guides]
@@ -345,10 +346,25 @@ class Shifts:
 
     def _is_a_shift(self, solution):
         """Whether no product has both of its factors shifted: then nothing is of second order."""
-        value = lambda form: any(
-            sum(c * solution.get(u, 0) for u, c in row.items()) for row in form.values()
+        moved = lambda form: any(
+            sum(c * solution[u] for u, c in row.items() if u in solution) for row in form
         )
-        return not any(value(a) and value(b) for _, a, b in self.products)
+        touched = {i for u in solution for i in self._products_of().get(u, ())}
+        for i in touched:
+            _, a, b = self.products[i]
+            if a and b and moved(a.values()) and moved(b.values()):
+                return False
+        return True
+
+    def _products_of(self):
+        """Unknown -> the numbers of the products both of whose factors may be shifted."""
+        if self.product_index is None:
+            self.product_index = {}
+            for i, (_, a, b) in enumerate(self.products):
+                if a and b:
+                    for u in {u for form in (a, b) for row in form.values() for u in row}:
+                        self.product_index.setdefault(u, []).append(i)
+        return self.product_index
 
 
 def _factors_rest(row):
