@@ -164,7 +164,7 @@ def _keeps_tree(action, params):
 
 def _group(action, params):
     """The group of an action; the one of eq. (6) takes its size from V, the first leaf."""
-    if getattr(action.group, "n", 0) is None:
+    if isinstance(action.group, GeneralLinear) and action.group.n is None:
         return GeneralLinear(jax.tree.leaves(params)[0].shape[0])
     return action.group
 
@@ -188,9 +188,7 @@ def _one_draw(actions, apply, params, inputs, key, scale):
     dtype = _dtype(params)
     moved, rows = [], []
     for i, action in enumerate(actions):
-        draw = lambda k, a=action: _group(a, params).random(k, scale=scale, dtype=dtype)
-        pair = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, i)))
-        g, h = (jax.tree.map(lambda x, j=j: x[j], pair) for j in range(2))
+        g, h = _pair(_group(action, params), jax.random.fold_in(key, i), scale, dtype)
         moved.append(action(g, params))
         rows.append(_axioms(action, g, h, params, moved[-1]))
     before = apply(params, *inputs)
@@ -201,6 +199,20 @@ def _one_draw(actions, apply, params, inputs, key, scale):
         row["output_change"] = _difference(mine, before)
         row["not_finite"] = ~(_finite(mine) & _finite(moved[i]))
     return rows
+
+
+def _pair(group, key, scale, dtype):
+    """Two random elements. One of a finite group is not the identity, which Z2 is half the time."""
+    number = 2 if group.dimension else 8
+    drawn = jax.vmap(lambda k: group.random(k, scale=scale, dtype=dtype))(
+        jax.random.split(key, number)
+    )
+    moves = jnp.zeros(number, bool)
+    if number > 2:
+        for x, e in zip(*map(jax.tree.leaves, (drawn, group.identity(dtype=dtype))), strict=True):
+            moves = moves | (x != e[None]).reshape(number, -1).any(1)
+    pick = lambda i: jax.tree.map(lambda x: x[i], drawn)
+    return pick(jnp.argmax(moves)), pick(1)
 
 
 def _axioms(action, g, h, params, moved):

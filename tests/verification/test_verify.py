@@ -64,6 +64,19 @@ def test_the_change_is_in_units_of_eps(dtype, x64):
     assert found.output_change == pytest.approx(2 / eps(dtype), rel=1e-6)
 
 
+def test_one_scale_for_a_layer():
+    legs = [Leg("w1", None, 1.0), Leg("b1", None, 1.0), Leg("w2", None, -1.0)]
+    assert symjax.verify(linear_action(PositiveScaling(), legs), RELU, WEIGHTS, X, key=KEY).holds
+
+
+def test_a_random_flip_is_not_the_identity_by_chance():
+    action = linear_action(SignFlip(1), [Leg("u", 0), Leg("v", 0)])
+    params = {"u": jnp.ones(1), "v": jnp.ones(1)}
+    for seed in range(4):
+        key = jax.random.key(seed)
+        assert symjax.verify(action, lambda p: p["u"] * p["v"], params, key=key).moved
+
+
 def test_a_map_that_is_no_group_action_has_no_axioms():
     action = symjax.data_action(jax.nn.sigmoid, jnp.asarray(np.eye(3, 2), jnp.float32))
     params = (WEIGHTS["w1"], WEIGHTS["w2"])
