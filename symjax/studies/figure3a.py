@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import plotting
 from .._checks import require
-from ._buckets import bucket_shapes, round_up, wasted_arithmetic
+from ._buckets import bucket_shapes, wasted_arithmetic
 from ._moved_networks import (
     RANK_CUT,
     Element,
@@ -33,6 +33,9 @@ from ._result import Data, Progress, Result, Statement
 # Rounding of |F - F'| / |F| and of Pythagoras' identity: sums over up to 10^4 entries of products
 # of length 100, whose errors add like a random walk to a few hundred epsilon.
 ROUNDING = {"float32": 1e-4, "float64": 1e-11}
+
+MULTIPLE = 8
+"""What padded sizes are multiples of."""
 
 UNITS = {
     "output": "(network,) norm of F = U sigma(VX)",
@@ -66,15 +69,16 @@ class Config:
     """Learning rate times an estimate of the Lipschitz constant of the loss's gradient."""
     element: Element = "gaussian"
     """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
-    buckets: int = 12
-    """Padded shapes, each compiled once: more of them compile longer and then run faster."""
+    buckets: int | None = None
+    """Padded shapes, each compiled once: more of them compile longer and then run faster. With None
+    as few as keep the arithmetic with padding below twice that without."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and measurement."""
 
     def __post_init__(self):
         for name in ("networks", "smallest", "steps", "buckets"):
             value = getattr(self, name)
-            require(value >= 1, f"`{name}` must be at least 1, got {value}.")
+            require(value is None or value >= 1, f"`{name}` must be at least 1, got {value}.")
         require(
             self.largest >= self.smallest,
             f"`largest` must be at least `smallest` = {self.smallest}, got {self.largest}.",
@@ -94,7 +98,7 @@ def run(config: Config, progress: Progress) -> Result:
         ]
     )
     shapes = sizes[:, [0, 1, 3]]
-    corners, members = bucket_shapes(round_up(shapes), config.buckets, arithmetic)
+    corners, members = bucket_shapes(shapes, config.buckets, arithmetic, multiple=MULTIPLE)
     largest = Shape(*map(int, corners.max(axis=0)))
     outcomes: dict[int, Outcome] = {}
     with ThreadPoolExecutor(2) as pool:
@@ -112,7 +116,9 @@ def run(config: Config, progress: Progress) -> Result:
     data = dict(zip(Outcome._fields, map(np.array, columns), strict=True))
     data |= dict(zip("mhnk", sizes.T, strict=True))
     waste = wasted_arithmetic(shapes, corners, members, arithmetic)
-    return Result(data, _statements(data, config), draw, _notes(data, config, waste), UNITS)
+    return Result(
+        data, _statements(data, config), draw, _notes(data, config, len(corners), waste), UNITS
+    )
 
 
 def _run_bucket(
@@ -165,7 +171,7 @@ def _statements(data: Data, config: Config) -> list[Statement]:
     ]
 
 
-def _notes(data: Data, config: Config, waste: float) -> list[str]:
+def _notes(data: Data, config: Config, buckets: int, waste: float) -> list[str]:
     left = data["loss_after"] / data["loss_before"]
     g = "is Gaussian, entries N(0, 1/h)" if config.element == "gaussian" else "= exp(Gaussian)"
     return [
@@ -174,8 +180,7 @@ def _notes(data: Data, config: Config, waste: float) -> list[str]:
         f"{len(left)} networks, to {np.median(left):.2g} of its start in the median and to "
         f"{left.max():.2g} at worst.",
         f"The random invertible g {g}.",
-        f"Padding to at most {config.buckets} shapes costs {waste:.2f} times the training's "
-        "arithmetic.",
+        f"Padding to {buckets} shapes costs {waste:.2f} times the training's arithmetic.",
         f"Singular values of sigma(gVX) below {RANK_CUT[config.dtype]:g} of the largest count as "
         "zero.",
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from symjax.studies._buckets import bucket_shapes, fit_to, round_up, wasted_arithmetic
+from symjax.studies._buckets import bucket_shapes, fit_to, wasted_arithmetic
 
 SHAPES = np.random.default_rng(0).integers(2, 101, (60, 3))
 
@@ -37,8 +37,17 @@ def test_equal_shapes_share_a_bucket_and_clusters_are_found():
     assert members[0] == members[2] == members[4] != members[1] == members[3]
 
 
-def test_rounding_up_and_padding():
-    assert round_up(np.array([1, 8, 9])).tolist() == [8, 8, 16]
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_without_a_number_there_are_as_few_as_waste_less_than_half(multiple):
+    corners, members = bucket_shapes(SHAPES, None, volume, multiple)
+    assert not (corners % multiple).any()
+    assert wasted_arithmetic(SHAPES, corners, members, volume) < 2
+    fewer = bucket_shapes(SHAPES, len(corners) - 1, volume, multiple)
+    assert wasted_arithmetic(SHAPES, *fewer, volume) >= 2
+    assert len(corners) < len(SHAPES) / 3
+
+
+def test_padding():
     padded = fit_to(np.ones((2, 1), np.float32), (3, 2))
     assert padded.tolist() == [[1, 0], [1, 0], [0, 0]]
     assert padded.dtype == np.float32
