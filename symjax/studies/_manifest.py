@@ -61,7 +61,6 @@ def identity(
 
 
 def manifest(
-    name: str,
     title: str,
     config: Any,
     result: Result,
@@ -72,7 +71,7 @@ def manifest(
     device = jax.devices()[0]
     arrays = {key: (array.shape, array.dtype) for key, array in result.data.items()}
     return {
-        "study": name,
+        "study": identity["study"],
         "title": title,
         "seed": config.seed,
         "configuration": dataclasses.asdict(config),

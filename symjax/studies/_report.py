@@ -8,8 +8,8 @@ from typing import Any
 from ._result import Result, Statement
 
 
-def report(description: dict[str, Any], result: Result) -> str:
-    """The text report of one study."""
+def report(description: dict[str, Any], result: Result, means: str = "") -> str:
+    """The text report of one study; ``means`` is a table of what was measured on the networks."""
     configuration = ", ".join(f"{k} = {v}" for k, v in description["configuration"].items())
     lines = [
         f"{description['study']}: {description['title']}",
@@ -31,6 +31,8 @@ def report(description: dict[str, Any], result: Result) -> str:
         lines.extend(["", "Notes"])
     for note in result.notes:
         lines.extend(textwrap.wrap(note, 90, initial_indent="- ", subsequent_indent="  "))
+    if means:
+        lines.extend(["", "Means over the networks, of finite values", means])
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,7 @@ from ._manifest import identity, manifest
 from ._report import report
 from ._result import Progress, Result, Statement, StudyError as StudyError
 from ._sampling import Study, sample
-from ._statistics import Running, parse_until, table
+from ._statistics import Running, Summary, exact, parse_until, table
 
 UNFINISHED = "unfinished"
 FAILED = -1
@@ -134,7 +134,9 @@ def run_study(
             # All threads together, and the same on a busy machine.
             "processor_seconds": round(time.process_time() - processor, 2),
         }
-        _publish(log, out, name, config, result, seconds)
+        scalars = [name for name, leaf in study.shapes().items() if not leaf.shape]
+        means = {name: exact(result.data[name]) for name in scalars} if networks > 1 else {}
+        _publish(log, out, config, result, seconds, means)
     except BaseException:
         if not log.exists():
             log.remove()
@@ -296,14 +298,21 @@ def _finished(module: ModuleType, manifest: dict[str, Any], out: Path) -> Result
 
 
 def _publish(
-    log: Log, out: Path, name: str, config: Any, result: Result, seconds: dict[str, float]
+    log: Log,
+    out: Path,
+    config: Any,
+    result: Result,
+    seconds: dict[str, float],
+    means: dict[str, Summary],
 ) -> None:
     """Draw, report, and move all to ``out``; manifest.json goes first and comes last."""
     work = log.folder / "result"
-    description = manifest(name, STUDIES[name], config, result, seconds, log.identity)
+    title = STUDIES[log.identity["study"]]
+    description = manifest(title, config, result, seconds, log.identity)
+    description["means"] = {name: dataclasses.asdict(mean) for name, mean in means.items()}
     try:
         result.figure(result.data).savefig(work / "figure.png", dpi=150, bbox_inches="tight")
-        (work / "report.txt").write_text(report(description, result))
+        (work / "report.txt").write_text(report(description, result, table(means) if means else ""))
         (work / "manifest.json").write_text(json.dumps(description, indent=2, default=str) + "\n")
         (out / "manifest.json").unlink(missing_ok=True)
         for entry in sorted(os.listdir(work), key=lambda entry: entry == "manifest.json"):

@@ -113,6 +113,8 @@ def test_a_result_describes_itself(tmp_path, monkeypatch):
     report = (out / "report.txt").read_text()
     assert "counting: held on 3 of 3; worst margin 0.25" in report
     assert "A note." in report
+    assert report.splitlines()[-2].split()[:3] == ["number", "3", "5"]
+    assert manifest["means"]["number"]["mean"] == 5
 
 
 def test_the_same_study_may_be_run_again_and_another_may_not(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Each study: its pieces against something independent, and a small run through the runner."""
 
+import contextlib
 import importlib
 import json
 
@@ -37,16 +38,27 @@ FAILS = {"Thm. 6.2 as printed"}
 """Statements that are expected not to hold."""
 
 
+@contextlib.contextmanager
+def log_compiles():
+    """As `jax.log_compiles`, which holds for its own thread only."""
+    jax.config.update("jax_log_compiles", True)
+    yield
+    jax.config.update("jax_log_compiles", False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SMALL))
-def test_every_study_runs_and_its_statements_hold(name, tmp_path):
+def test_every_study_runs_and_its_statements_hold(name, tmp_path, caplog):
     module = _runner.load(name)
     seen = []
     # Optax's Adam raises a float to an integer step count, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard" if name == "digits" else "strict"):
+    with jax.numpy_dtype_promotion("standard" if name == "digits" else "strict"), log_compiles():
         result = _runner.run_study(
             name, module.Config(**SMALL[name]), tmp_path, None, lambda f, _: seen.append(f)
         )
+    programs = _runner.networks_of(module, module.Config(**SMALL[name])).programs
+    compiled = [x for x in caplog.messages if x.startswith("Compiling jit(on_device)")]
+    assert len(compiled) == len(programs)
     assert seen == sorted(seen)
     assert seen[-1] == 1
     assert {s.name for s in result.statements if not s.held} <= FAILS
