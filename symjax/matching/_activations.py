@@ -36,12 +36,17 @@ def push_activations(
             "groups; activations are for a single one.",
         )
         factor = table.factors[own[0]]
+        require(
+            factor.kind != "shift" and not any(p.mirror for p in factor.places),
+            f"`activations[{number}]`: there is no solver for {factor.group} on activations.",
+        )
         a, b = _samples(number, pair, factor)
-        h = nearest(factor, [(Place(0, 0, "vector"), a.T[None], b.T[None])])
+        x, y = (z.T.reshape(factor.count, -1, len(z)) for z in (a, b))
+        h = nearest(factor, [(Place(0, (0,), "vector", factor.count), x, y)])
         if factor.kind == "linear":
             _require_determined(number, "A", a)
             _require_determined(number, "B", b)
-            condition = np.linalg.cond(h[0])
+            condition = np.linalg.cond(h).max()
             require(
                 bool(condition < FLOOR**-0.5),
                 f"`activations[{number}]` gives a matrix of condition number {condition:.1e}: the "
@@ -57,7 +62,7 @@ def _samples(number, pair, factor):
         isinstance(pair, tuple | list) and len(pair) == 2,
         f"`activations[{number}]` must be a pair of arrays (samples, n), one for each model.",
     )
-    n = 2 * factor.n if factor.kind == "complex" else factor.n
+    n = factor.count * (2 * factor.n if factor.kind == "complex" else factor.n)
     arrays = [np.asarray(z).astype(np.float64) for z in pair]
     require(
         all(z.ndim == 2 and z.shape[1] == n for z in arrays) and arrays[0].shape == arrays[1].shape,

@@ -12,8 +12,8 @@ from jaxtyping import PyTree
 
 from .._checks import describe, require
 from ..discovery import Symmetry
-from ..groups import AbstractGroup, Permutation, Product, Translation
-from ._table import linear_actions
+from ..groups import Product
+from ._table import moving_actions, order_of
 
 Element: TypeAlias = tuple[Any, ...]
 """One group element for each symmetry, in their order."""
@@ -40,8 +40,9 @@ def apply_element(
         [[2.0, 1.0], [4.0, 3.0]]
     """
     check_element(symmetries, element)
-    actions = linear_actions(symmetries)
-    order = sorted((rank, i) for i, a in enumerate(actions) for rank in _ranks(a.factors))
+    actions = moving_actions(symmetries)
+    groups = [a.group.groups if isinstance(a.group, Product) else (a.group,) for a in actions]
+    order = sorted({(order_of(g), i) for i, row in enumerate(groups) for g in row})
     for rank, i in reversed(order) if inverse else order:
         action = actions[i]
         g: Any = _part(action.group, element[i], rank)
@@ -49,23 +50,12 @@ def apply_element(
     return params
 
 
-def _ranks(groups: Sequence[AbstractGroup]) -> list[tuple[int, int]]:
-    return sorted({_rank(group) for group in groups})
-
-
-def _rank(group):
-    """When a group acts; among permutations, those of blocks before those inside the blocks."""
-    if isinstance(group, Permutation):
-        return (0, len(jax.eval_shape(group.identity).shape))
-    return (2 if isinstance(group, Translation) else 1, 0)
-
-
 def _part(group, g, rank):
     """The entries of a product that act at this point; the identity for the others."""
     if not isinstance(group, Product):
         return g
     rows = zip(group.groups, g, group.identity(), strict=True)
-    return tuple(entry if _rank(one) == rank else nothing for one, entry, nothing in rows)
+    return tuple(entry if order_of(one) == rank else nothing for one, entry, nothing in rows)
 
 
 def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Element:
@@ -75,7 +65,7 @@ def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Eleme
 
 def check_element(symmetries: Sequence[Symmetry], element: Any) -> None:
     """Raise ValueError unless the element has one entry of the right kind for each symmetry."""
-    linear_actions(symmetries)
+    moving_actions(symmetries)
     require(
         isinstance(element, tuple | list) and len(element) == len(symmetries),
         f"`element` must have one entry for each of {len(symmetries)} symmetries, got "
@@ -126,7 +116,7 @@ def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
     Raises ValueError for a file that is truncated or is no such file, and for an element of other
     symmetries, naming the first that differs.
     """
-    linear_actions(symmetries)
+    moving_actions(symmetries)
     try:
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}

@@ -14,9 +14,9 @@ from ..groups import Product
 from ..linalg._precision import computing_dtype
 from ._activations import push_activations
 from ._elements import Element
-from ._search import SAME, anchored, balanced, descend, shuffled, squared_distance
+from ._search import SAME, anchored, balanced, descend, isometries, shuffled, squared_distance
 from ._solvers import FLOOR, add
-from ._state import pull_back, start
+from ._state import pull_back, start, with_shifts
 from ._table import host_leaves, make_table
 from ._units import find_units
 
@@ -93,18 +93,19 @@ def match(
 
     given, free = push_activations(table, symmetries, start(table, leaves), activations or {})
     best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
-    for name, isometries, state in _starts(table, target, given, free, restarts, random):
+    for name, before, state in _starts(table, target, given, free, restarts, random):
         units = find_units(table, free)
         state, sweeps, converged = descend(
             table, units, target, state, free=free, isometric=False, random=random
         )
         distance = squared_distance(target, state.leaves, floating)
         if best is None or distance < best[0]:
-            best = distance, name, state, sweeps + isometries, converged
+            best = distance, name, state, before + sweeps, converged
         if best[0] <= SAME**2 * size:
             break
     assert best is not None
     _, name, state, sweeps, converged = best
+    state = with_shifts(table, leaves, state)
     return Match(
         _public_element(table, symmetries, state, params_b),
         moved := _public_params(table, state, params_b),
@@ -154,10 +155,10 @@ def _require_finite(name, params):
 
 def _starts(table, target, given, free, restarts, random):
     """Each start with its name and the sweeps over isometries that it took."""
-    units = find_units(table, free)
-    level = balanced(table, start(table, target), free)
+    isometric = isometries(table, free)
+    units = find_units(table, isometric)
+    level = with_shifts(table, target, balanced(table, start(table, target), free))
     begin = balanced(table, given, free)
-    isometric = [i for i in free if table.factors[i].kind not in ("scale", "shift")]
     if not isometric:
         restarts = 0
     for number in range(1 + restarts):
@@ -203,7 +204,7 @@ def _undetermined(table, symmetries, leaves, model):
         if factor.kind != "linear":
             continue
         for sign, word in ((1, "writes"), (-1, "reads")):
-            places = [p.unfold(leaves[p.leaf]) for p in factor.places if p.power * sign > 0]
+            places = [p.unfold(leaves) for p in factor.places if p.power * sign > 0]
             if not places:
                 continue
             values = np.linalg.eigvalsh(add(x @ x.mT for x in places))

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ._solvers import balance, compact, nearest
+from ._shifts import nearest_shift
+from ._solvers import balance, compact, nearest, unit_gain
 from ._state import State, push
 from ._table import Factor, Table
 from ._units import Units, assign_units
@@ -22,19 +23,33 @@ def balanced(table: Table, state: State, free: Sequence[int], *, sweeps: int = 2
     Unique up to isometries (`balance`), so two models of one orbit differ by isometries after it.
     """
     kinds = ("scale", "complex", "linear", "shift")
-    moving = [i for i in free if table.factors[i].kind in kinds]
+    moving = [i for i in free if table.factors[i].kind in kinds or i in table.gauged]
     places = {leaf for i in moving for leaf in table.factors[i].leaves}
     norm = np.inf
     for _ in range(sweeps):
         for i in moving:
-            factor = table.factors[i]
-            h = balance(factor, [(p, p.unfold(state.leaves[p.leaf])) for p in factor.places])
-            state = push(table, state, i, h)
+            state = push(table, state, i, _level(table, state, i))
         before, norm = norm, sum(np.sum(state.leaves[leaf] ** 2) for leaf in places)
         # A one-sided scale may raise the norm; the square of what is left to move is the change.
         if abs(before - norm) <= 1e-13 * norm:
             break
     return state
+
+
+def _level(table, state, i):
+    factor, leaves = table.factors[i], state.leaves
+    if factor.kind == "shift":
+        return nearest_shift(factor, [0 * x for x in leaves], leaves)
+    if i in table.gauged:
+        place = table.gauged[i]
+        return unit_gain(factor, place, place.unfold(leaves))
+    return balance(factor, [(p, p.unfold(leaves)) for p in factor.places])
+
+
+def isometries(table: Table, free: Sequence[int]) -> list[int]:
+    """The factors that are left after `balanced`, in whole or in part."""
+    done = ("scale", "shift")
+    return [i for i in free if table.factors[i].kind not in done and i not in table.gauged]
 
 
 def squared_distance(
@@ -52,7 +67,7 @@ def pairs_of(
 ):
     """The (place, target, here) of a factor, on some of the leaves."""
     return [
-        (p, p.unfold(target[p.leaf]), p.unfold(leaves[p.leaf]))
+        (p, p.unfold(target), p.unfold(leaves))
         for p in factor.places
         if allowed is None or p.leaf in allowed
     ]
@@ -67,6 +82,8 @@ def improve(
     if isometric and i in units:
         new = assign_units(table, units[i], target, state)
         moved |= {leaf for j in units[i].inner for leaf in table.factors[j].leaves}
+    elif factor.kind == "shift":
+        new = push(table, state, i, nearest_shift(factor, target, state.leaves))
     else:
         solve = compact if isometric else nearest
         h = solve(factor, pairs_of(factor, target, state.leaves))
@@ -114,7 +131,7 @@ def anchored(
     known. So the next factor is always the one with the largest part of its squared norm on leaves
     that nothing unknown moves: from the inputs and the outputs of a network towards its middle.
     """
-    waiting = {i for i in free if table.factors[i].kind not in ("scale", "shift")}
+    waiting = set(isometries(table, free))
     inner = {j for i in waiting & units.keys() for j in units[i].inner}
     heads = waiting - inner
     while heads:

@@ -27,14 +27,12 @@ def nearest(factor: Factor, pairs: Sequence[Pair]) -> np.ndarray:
         return _nearest_complex(pairs)
     if factor.kind == "linear":
         return _nearest_linear(pairs)
-    if factor.kind == "shift":
-        return _nearest_shift(pairs)
     return compact(factor, pairs)
 
 
 def compact(factor: Factor, pairs: Sequence[Pair]) -> np.ndarray:
     """The isometry in the group that minimises the sum of |a - g.x|^2."""
-    if factor.kind in ("scale", "shift"):
+    if factor.kind == "scale":
         return factor.identity()
     if factor.kind == "complex":
         overlap = add(_complex_overlap(a, x) for _, a, x in pairs)
@@ -64,8 +62,6 @@ def balance(factor: Factor, places: Sequence[tuple[Place, np.ndarray]]) -> np.nd
         return _balanced_scale(factor, places)
     if factor.kind == "linear":
         return _balanced_linear(places)
-    if factor.kind == "shift":
-        return _nearest_shift([(p, np.zeros_like(x), x) for p, x in places])
     return factor.identity()
 
 
@@ -74,13 +70,16 @@ def add(arrays: Iterable[np.ndarray]) -> np.ndarray:
     return functools.reduce(np.add, arrays)
 
 
+def unit_gain(factor: Factor, place: Place, x: np.ndarray) -> np.ndarray:
+    """The scale or sign that makes entries 1 in size, or positive; 1 for an entry of 0."""
+    x = x[..., 0]
+    if factor.kind == "sign":
+        return np.where(x < 0, -1.0, 1.0)
+    return np.where(x == 0, 1.0, np.abs(np.where(x == 0, 1.0, x)) ** (-1 / place.power))
+
+
 def _complex_overlap(a, x):
     return np.sum(to_complex(a) * to_complex(x).conj(), axis=-1)
-
-
-def _nearest_shift(pairs):
-    count = sum(x.shape[-1] for _, _, x in pairs)
-    return add(p.power * np.sum(a - x, axis=-1) for p, a, x in pairs) / count
 
 
 # Scales: minimise f(u) = sum_l s_l c^(2 p_l) - 2 z(u) over c = e^u, with z = sum_l t_l c^(p_l) for
@@ -88,8 +87,7 @@ def _nearest_shift(pairs):
 
 
 def _nearest_scale(pairs):
-    whole = pairs[0][0].axis is None
-    sums = (lambda v: v.sum(axis=(1, 2))[:, None]) if whole else (lambda v: v.sum(axis=2))
+    sums = lambda v: v.sum(axis=2)
     powers = np.array([p.power for p, _, _ in pairs])
     squares = np.stack([sums(x * x) for _, _, x in pairs])
     overlaps = np.stack([sums(a * x) for _, a, x in pairs])
@@ -161,8 +159,7 @@ def _log_interval(powers, squares, overlaps, at_zero):
 
 
 def _balanced_scale(factor, places):
-    whole = places[0][0].axis is None
-    sums = (lambda v: v.sum(axis=(1, 2))[:, None]) if whole else (lambda v: v.sum(axis=2))
+    sums = lambda v: v.sum(axis=2)
     if factor.kind == "complex":
         sums = lambda v: np.sum(np.abs(to_complex(v)) ** 2, axis=-1)
     powers = np.array([p.power for p, _ in places])

@@ -1,8 +1,9 @@
 """Where a model is while it is being matched: its leaves, and the element that brought it there.
 
 The element is kept in the order in which it acts, g = T M P: permutations P first, then scalings,
-signs and matrices M, then translations T. A new factor h comes from the left; it is brought to its
-place by h T M P = (h T h^-1) h M P and so on, because each rank normalises the later ones.
+signs and matrices M, then translations T. A permutation h comes from the left; it is brought to its
+place by h M P = (h M h^-1) h P. Translations are not followed: what they do is found at the end,
+from the leaves (`with_shifts`).
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._table import Factor, Place, Table, compose, invert, move
+from ._shifts import add_shift, nearest_shift
+from ._table import Factor, Table, acts_after, compose, invert, move
 
 
 @dataclass(frozen=True)
@@ -28,105 +30,82 @@ def start(table: Table, leaves: Sequence[np.ndarray]) -> State:
 
 def apply_to(factor: Factor, h: np.ndarray, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The leaves moved by an element of one factor."""
+    if factor.kind == "shift":
+        return add_shift(factor, h, leaves)
     leaves = list(leaves)
     for place in factor.places:
-        leaf = leaves[place.leaf]
-        leaves[place.leaf] = place.fold(move(factor, h, place.unfold(leaf), place), leaf)
+        leaves[place.leaf] = place.fold(move(factor, h, place.unfold(leaves), place), leaves)
     return leaves
 
 
 def push(table: Table, state: State, i: int, h: np.ndarray) -> State:
     """The state moved by an element of factor i, and the element that does both."""
     factor = table.factors[i]
+    leaves = tuple(apply_to(factor, h, state.leaves))
+    if factor.kind == "shift":
+        return replace(state, leaves=leaves)
     element = list(state.element)
-    for j, other in enumerate(table.factors):
-        if acts_after(other, factor):
-            element[j] = conjugate(table, factor, h, other, element[j])
+    if factor.kind == "permutation":
+        for j, other in enumerate(table.factors):
+            if (i, j) in table.carriers and acts_after(other, factor):
+                element[j] = _conjugate(other, element[j], table.sources(i, j, h))
     element[i] = compose(factor, h, element[i])
-    return State(tuple(apply_to(factor, h, state.leaves)), tuple(element))
+    return State(leaves, tuple(element))
 
 
-def pull_back(table: Table, state: State, by: State) -> State:
-    """The state moved by the inverse of the element of another one that has no permutation."""
-    for i in sorted(range(len(table.factors)), key=lambda i: -table.factors[i].rank):
-        factor = table.factors[i]
-        if factor.rank > 0:
-            state = push(table, state, i, invert(factor, by.element[i]))
-    return state
-
-
-def acts_after(other: Factor, factor: Factor) -> bool:
-    """Whether ``other`` comes later in the order of the factors of an element."""
-    if other.rank != factor.rank:
-        return other.rank > factor.rank
-    # Permutations of blocks move the permutations inside the blocks, of which there are more.
-    both = other.kind == factor.kind == "permutation"
-    return both and len(other.identity()) > len(factor.identity())
-
-
-def conjugate(
-    table: Table, factor: Factor, h: np.ndarray, other: Factor, c: np.ndarray
-) -> np.ndarray:
-    """H c h^-1 as an element of ``other``, for h in a factor that normalises it.
-
-    An element is a field over the places that it moves: where h moves those entries it moves the
-    field. One leaf that both move decides; where there is none they commute.
-    """
-    pair = shared_places(table, factor, other)
-    if pair is None:
-        return c
-    shape = table.shapes[pair[1].leaf]
-    if other.kind == "shift":
-        return _moved_field(factor, h, *pair, shape, c)
-    if factor.kind != "permutation":
-        return c
-    return _renumber(other, c, row_sources(factor, h, *pair, shape))
-
-
-def shared_places(table: Table, factor: Factor, other: Factor) -> tuple[Place, Place] | None:
-    """A place of each on the same axis of the same leaf, the smallest such leaf."""
-    pairs = [
-        (p, q)
-        for p in factor.places
-        for q in other.places
-        if p.leaf == q.leaf and (p.axis == q.axis or p.axis is None)
-    ]
-    return min(pairs, key=lambda pair: np.prod(table.shapes[pair[0].leaf]), default=None)
-
-
-def _moved_field(factor, h, place, own, shape, c):
-    zero = np.zeros(shape)
-    field = own.fold(np.broadcast_to(c[..., None], own.unfold(zero).shape), zero)
-    moved = place.fold(move(factor, h, place.unfold(field), place), field)
-    return own.unfold(moved)[..., 0]
-
-
-def row_sources(
-    factor: Factor, h: np.ndarray, place: Place, own: Place, shape: tuple[int, ...]
-) -> np.ndarray:
-    """For every row of ``own`` after a permutation, the number of the row that it was before."""
-    zero = np.zeros(shape, int)
-    fibres, n, k = own.unfold(zero).shape
-    numbers = np.broadcast_to(np.arange(fibres * n).reshape(fibres, n, 1), (fibres, n, k))
-    labels = own.fold(numbers, zero)
-    moved = place.fold(move(factor, h, place.unfold(labels), place), labels)
-    return own.unfold(moved)[..., 0]
-
-
-def _renumber(other, c, rows):
+def _conjugate(other, c, rows):
+    """H c h^-1 for a permutation h, given the row of ``other`` that comes to each row."""
     fibre, row = np.divmod(rows, rows.shape[1])
     if other.kind == "complex":
         fibre, row = fibre[:, 0::2], row[:, 0::2] // 2
     if other.kind == "permutation":
-        # (h c h^-1)(i) = position after h of the source of c at the row that came to i.
+        # The position after h of the source of c at the row that came to i.
         position = np.argsort(row, axis=1)
         return np.take_along_axis(position, np.take_along_axis(c[fibre[:, 0]], row, 1), 1)
     if other.kind in ("linear", "orthogonal"):
         block = c[fibre[:, 0]]
+        if (row == row[:1]).all() and (np.diff(row[0]) == 1).all():
+            return block
         return block[np.arange(len(block))[:, None, None], row[:, :, None], row[:, None, :]]
     return c[fibre, row]
 
 
-def replace_leaves(state: State, leaves: Sequence[np.ndarray]) -> State:
-    """The same element at other leaves."""
-    return replace(state, leaves=tuple(leaves))
+def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> State:
+    """The state with the translations that, after the rest of its element, lead to its leaves.
+
+    They do not all commute (one may move what another reads), so they are found one after the
+    other until the leaves are reached.
+    """
+    shifts = [i for i, f in enumerate(table.factors) if f.kind == "shift"]
+    if not shifts:
+        return state
+    base, element = list(origin), list(state.element)
+    for i in sorted(range(len(table.factors)), key=lambda i: table.factors[i].order):
+        if i not in shifts:
+            base = apply_to(table.factors[i], element[i], base)
+    places = {leaf for i in shifts for leaf in table.factors[i].leaves}
+    size = sum(np.sum(state.leaves[p] ** 2) for p in places)
+    best = np.inf
+    for _ in range(300):
+        here = base
+        for i in shifts:
+            here = apply_to(table.factors[i], element[i], here)
+        gap = sum(np.sum((state.leaves[p] - here[p]) ** 2) for p in places)
+        if gap <= 1e-26 * size or gap > 0.999 * best:
+            break
+        best = gap
+        for i in shifts:
+            v = nearest_shift(table.factors[i], state.leaves, here)
+            here = apply_to(table.factors[i], v, here)
+            element[i] = element[i] + v
+    return replace(state, element=tuple(element))
+
+
+def pull_back(table: Table, state: State, by: State) -> State:
+    """The state moved by the inverse of the element of another one that has no permutation."""
+    order = sorted(range(len(table.factors)), key=lambda i: (table.factors[i].order, i))
+    for i in reversed(order):
+        factor = table.factors[i]
+        if factor.kind != "permutation":
+            state = push(table, state, i, invert(factor, by.element[i]))
+    return state

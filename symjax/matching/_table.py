@@ -4,28 +4,36 @@ Every factor sees each place that it moves as an array (fibres, n, k): one eleme
 each fibre, acting on the axis of size n. This file alone knows what a `Leg` looks like.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import is_floating, require
-from ..actions import LinearAction
+from ..actions import Block, Gain, LinearAction, ShiftAction
+from ..actions._linear import find_leaf, leaf_names
 from ..discovery import Symmetry
 from ..groups import (
     AbstractGroup,
     ComplexScaling,
+    FixingOnes,
     GeneralLinear,
     Orthogonal,
     Permutation,
     PositiveScaling,
+    Power,
     Representation,
     SignFlip,
     Translation,
     power_of,
 )
+
+Leaves: TypeAlias = Sequence[np.ndarray] | Mapping[int, np.ndarray]
 
 KINDS = {
     Permutation: "permutation",
@@ -41,30 +49,73 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a factor acts: an axis of a leaf (None: the whole leaf), and how."""
+    """Where a factor acts on a leaf: which part, along which axes of it, and how.
+
+    ``mirror`` is for a group that fixes the vector of ones: rows are then seen in a basis whose
+    first vector is the ones, and without that first row. ``gains`` are (leaf, `Gain`) pairs: rows
+    are seen divided by them.
+    """
 
     leaf: int
-    axis: int | None
+    axes: tuple[int, ...]
     representation: Representation
+    count: int = 1
+    block: Block | None = None
+    mirror: bool = False
+    gains: tuple[tuple[int, Gain], ...] = ()
 
     @property
     def power(self) -> float:
         """The power of a scale; 1 for a vector and -1 for a covector."""
         return power_of(self.representation)
 
-    def unfold(self, leaf: np.ndarray) -> np.ndarray:
-        """The leaf as (fibres, n, k)."""
-        if self.axis is None:
-            return leaf.reshape(1, 1, -1)
-        front = np.moveaxis(leaf, self.axis, 0)
-        return front.reshape(1, front.shape[0], -1)
+    def unfold(self, leaves: Leaves) -> np.ndarray:
+        """What moves, as (fibres, n, k)."""
+        x = self._rows(leaves)
+        return reflect_ones(x)[:, 1:] if self.mirror else x
 
-    def fold(self, x: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-        """The leaf with new values at this place."""
-        if self.axis is None:
-            return x.reshape(leaf.shape)
-        front = np.moveaxis(leaf, self.axis, 0).shape
-        return np.moveaxis(x.reshape(front), 0, self.axis)
+    def fold(self, x: np.ndarray, leaves: Leaves) -> np.ndarray:
+        """The leaf with new values where it moves."""
+        if self.mirror:
+            x = reflect_ones(np.concatenate([reflect_ones(self._rows(leaves))[:, :1], x], axis=1))
+        if self.gains:
+            x = x * self._diagonal(leaves)
+        leaf = leaves[self.leaf]
+        shape = part(leaf, self.block).shape
+        axes = [a % len(shape) for a in self.axes]
+        rest = [n for a, n in enumerate(shape) if a not in axes]
+        front = x.reshape(*(shape[a] for a in axes), *rest)
+        return put(leaf, self.block, np.moveaxis(front, range(len(axes)), axes))
+
+    def _rows(self, leaves):
+        moved = part(leaves[self.leaf], self.block)
+        front = np.moveaxis(moved, self.axes, range(len(self.axes)))
+        rows = math.prod(moved.shape[a] for a in self.axes)
+        x = front.reshape(self.count, rows // self.count, -1)
+        return x / self._diagonal(leaves) if self.gains else x
+
+    def _diagonal(self, leaves):
+        shape = part(leaves[self.leaf], self.block).shape
+        rows = tuple(shape[a] for a in self.axes)
+        total = np.ones(rows)
+        for leaf, gain in self.gains:
+            entries = part(leaves[leaf], gain.block)
+            entries = entries.transpose(np.argsort(gain.axes))
+            spread = entries.reshape([n if i in gain.axes else 1 for i, n in enumerate(rows)])
+            total = total * (gain.scale * spread + gain.offset) ** gain.power
+        return total.reshape(self.count, -1, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a shift adds to a part of a leaf: coefficient times an einsum with other leaves."""
+
+    leaf: int
+    block: Block | None
+    vector: tuple[int, ...]
+    out: tuple[int | None, ...]
+    coefficient: float
+    others: tuple[tuple[int, Block | None, tuple[int, ...], int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,54 +125,58 @@ class Factor:
     symmetry: int
     number: int
     group: AbstractGroup
-    places: tuple[Place, ...]
+    places: tuple[Place, ...] = ()
+    steps: tuple[Step, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
         """How its elements are held, see `KINDS`."""
-        return KINDS[type(self.group)]
+        return KINDS[type(base_group(self.group))]
 
     @property
-    def rank(self) -> int:
-        """The order in which factors act: permutations, then matrices, then translations."""
-        return {"permutation": 0, "shift": 2}.get(self.kind, 1)
+    def order(self) -> tuple[int, int]:
+        """When it acts, see `order_of`."""
+        return order_of(self.group)
 
     @property
     def leaves(self) -> tuple[int, ...]:
         """The leaves that it moves, each once."""
-        return tuple(dict.fromkeys(p.leaf for p in self.places))
+        return tuple(dict.fromkeys(p.leaf for p in self.places or self.steps))
+
+    @property
+    def count(self) -> int:
+        """How many fibres there are, each with an element of its own."""
+        return self.group.count if isinstance(self.group, Power) else 1
 
     @property
     def n(self) -> int:
-        """How many rows its element has; 1 for a scale of whole leaves."""
-        return getattr(self.group, "n", None) or 1
+        """How many rows the element of a fibre has; 1 for a scale of whole leaves."""
+        return getattr(base_group(self.group), "n", None) or 1
 
     def identity(self) -> np.ndarray:
-        """The identity, as the host holds it."""
+        """The identity, as the host holds it: fibre by fibre."""
         if self.kind == "permutation":
-            return np.arange(self.n)[None]
+            return np.tile(np.arange(self.n), (self.count, 1))
         if self.kind in ("linear", "orthogonal"):
-            return np.eye(self.n)[None]
-        one = np.zeros((1, self.n)) if self.kind == "shift" else np.ones((1, self.n))
-        return one.astype(complex) if self.kind == "complex" else one
+            return np.tile(np.eye(self.n), (self.count, 1, 1))
+        one = np.zeros if self.kind == "shift" else np.ones
+        return one((self.count, self.n), complex if self.kind == "complex" else float)
 
-    def read(self, g: np.ndarray) -> np.ndarray:
+    def read(self, g: Any) -> np.ndarray:
         """An element as the public group holds it, as the host holds it."""
         g = np.asarray(g)
-        if self.kind == "permutation":
-            return g.reshape(self.identity().shape)
-        g = g.astype(np.float64)
         if self.kind == "complex":
-            return (g[..., 0] + 1j * g[..., 1]).reshape(self.identity().shape)
-        return g.reshape(self.identity().shape)
+            g = g[..., 0] + 1j * g[..., 1]
+        like = self.identity()
+        return g.reshape(like.shape).astype(like.dtype)
 
     def write(self, h: np.ndarray) -> np.ndarray:
         """The inverse of `read`."""
-        if self.kind == "permutation":
-            return h[0].astype(np.int32)
         if self.kind == "complex":
-            return np.stack([np.real(h[0]), np.imag(h[0])], axis=-1)
-        return h.reshape(()) if getattr(self.group, "n", None) is None else h[0]
+            h = np.stack([np.real(h), np.imag(h)], axis=-1)
+        h = h.reshape(jax.eval_shape(self.group.identity).shape)
+        return h.astype(np.int32) if self.kind == "permutation" else h
 
 
 @dataclass(frozen=True)
@@ -135,8 +190,90 @@ class Table:
         """The factors that move a leaf."""
         return tuple(i for i, f in enumerate(self.factors) if leaf in f.leaves)
 
+    @functools.cached_property
+    def gauged(self) -> dict[int, Place]:
+        """The scales and signs of vectors that stand as gains in legs of others, and where.
 
-def linear_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction]:
+        A leg that is conjugated by a vector of gains is an isometry where the gains are all 1 or
+        -1; these factors can make them so.
+        """
+        gains = {
+            leaf
+            for f in self.factors
+            for p in f.places
+            for leaf, gain in p.gains
+            if gain.offset == 0
+        }
+        found = {}
+        for i, factor in enumerate(self.factors):
+            if factor.kind in ("scale", "sign"):
+                for p in factor.places:
+                    size = math.prod(self.shapes[p.leaf])
+                    if p.leaf in gains and size == factor.n * factor.count:
+                        found[i] = p
+        return found
+
+    @functools.cached_property
+    def carriers(self) -> dict[tuple[int, int], tuple[Place, Place]]:
+        """For a permutation i and a factor j whose rows it moves, a place of each that shows it."""
+        found = {}
+        for i, factor in enumerate(self.factors):
+            if factor.kind != "permutation" or factor.n < 2:
+                continue
+            shift = np.roll(factor.identity(), 1, axis=1)
+            for j, other in enumerate(self.factors):
+                pairs = [(p, q) for p in factor.places for q in other.places if p.leaf == q.leaf]
+                pairs.sort(key=lambda pair: math.prod(self.shapes[pair[0].leaf]))
+                for p, q in pairs if i != j else ():
+                    sources = row_sources(shift, p, q, self.shapes[p.leaf])
+                    if sources is not None and (np.diff(sources.ravel()) != 1).any():
+                        found[i, j] = (p, q)
+                        break
+        return found
+
+    def sources(self, i: int, j: int, h: np.ndarray) -> np.ndarray:
+        """The number of the row of j that a permutation of i brings to each row of j."""
+        p, q = self.carriers[i, j]
+        sources = row_sources(h, p, q, self.shapes[p.leaf])
+        assert sources is not None
+        return sources
+
+
+def row_sources(
+    h: np.ndarray, place: Place, own: Place, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """For every row of ``own`` after a permutation at ``place``, the row that it was before.
+
+    None where the permutation does not map rows to rows.
+    """
+    raw = replace(own, mirror=False, gains=())
+    empty = {own.leaf: np.full(shape, -1)}
+    fibres, n, k = raw.unfold(empty).shape
+    numbers = np.broadcast_to(np.arange(fibres * n).reshape(fibres, n, 1), (fibres, n, k))
+    labels = {own.leaf: raw.fold(numbers, empty)}
+    moved = np.take_along_axis(place.unfold(labels), h[..., None], axis=1)
+    rows = raw.unfold({own.leaf: place.fold(moved, labels)})
+    same = (rows == rows[..., :1]).all() and (rows >= 0).all()
+    return rows[..., 0] if same else None
+
+
+def order_of(group: AbstractGroup) -> tuple[int, int]:
+    """When a group acts: permutations first, then scales and matrices, then translations.
+
+    Permutations of blocks come before those inside the blocks, of which there are more.
+    """
+    base = base_group(group)
+    if isinstance(base, Permutation):
+        return 0, group.count if isinstance(group, Power) else 1
+    return (2 if isinstance(base, Translation) else 1), 0
+
+
+def acts_after(other: Factor, factor: Factor) -> bool:
+    """Whether ``other`` comes later in the order of the factors of an element."""
+    return other.order > factor.order
+
+
+def moving_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction | ShiftAction]:
     """The actions; raises ValueError unless every one is made of legs."""
     actions = []
     for i, symmetry in enumerate(symmetries):
@@ -145,49 +282,114 @@ def linear_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction]:
             f"`symmetries[{i}]` must be a symjax.Symmetry, got {type(symmetry).__name__}.",
         )
         require(
-            isinstance(action := symmetry.action, LinearAction),
+            isinstance(action := symmetry.action, LinearAction | ShiftAction),
             f"`symmetries[{i}]` ('{symmetry.name}') must act through legs, as linear_action makes "
             f"it, got {type(action).__name__}.",
         )
-        if isinstance(action, LinearAction):
-            actions.append(action)
+        actions.append(action)
     return actions
 
 
 def make_table(symmetries: Sequence[Symmetry], params: PyTree) -> Table:
     """The table of symmetries on parameters; raises ValueError where they do not fit."""
-    leaves = jax.tree.leaves(params)
-    factors = []
-    for i, (symmetry, action) in enumerate(
-        zip(symmetries, linear_actions(symmetries), strict=True)
-    ):
+    factors: list[Factor] = []
+    rows = zip(symmetries, moving_actions(symmetries), strict=True)
+    for i, (symmetry, action) in enumerate(rows):
+        if isinstance(action, ShiftAction):
+            steps = tuple(_step_of(leg, params) for leg in action.legs)
+            factors.append(Factor(i, 0, action.group, (), steps, action.sizes))
+            continue
         positions = action.places(params)
         for number, group in enumerate(action.factors):
+            base = base_group(group)
             require(
-                type(group) in KINDS,
+                type(base) in KINDS,
                 f"`symmetries[{i}]` ('{symmetry.name}') has the group {group}, which has no "
                 "solver here.",
             )
-            require(
-                not any(leg.block or leg.gains for leg in action.legs),
-                f"`symmetries[{i}]` ('{symmetry.name}') moves parts of leaves or between gains, "
-                "which has no solver here.",
-            )
-            places = tuple(
-                Place(position, _one_axis(leg, symmetry), leg.representation)
-                for leg, position in zip(action.legs, positions, strict=True)
+            legs = [
+                (leg, at)
+                for leg, at in zip(action.legs, positions, strict=True)
                 if leg.factor == number
-            )
-            factors.append(Factor(i, number, group, places))
-    return Table(tuple(factors), tuple(np.shape(leaf) for leaf in leaves))
+            ]
+            if isinstance(base, Translation):
+                sizes, steps = _plain_steps(legs, params)
+                factors.append(Factor(i, number, group, (), steps, sizes))
+            else:
+                places = tuple(_place_of(leg, at, group, params) for leg, at in legs)
+                factors.append(Factor(i, number, group, places))
+    return Table(tuple(factors), tuple(np.shape(leaf) for leaf in jax.tree.leaves(params)))
 
 
-def _one_axis(leg, symmetry) -> int | None:
-    if isinstance(leg.axis, tuple):
-        raise ValueError(
-            f"The symmetry '{symmetry.name}' moves several axes as one, which has no solver here."
-        )
-    return leg.axis
+def base_group(group: AbstractGroup) -> AbstractGroup:
+    """The group of one fibre, on the coordinates that it moves."""
+    group = group.group if isinstance(group, Power) else group
+    return group.group if isinstance(group, FixingOnes) else group
+
+
+def _place_of(leg, at, group, params):
+    names = leaf_names(params)
+    one = group.group if isinstance(group, Power) else group
+    return Place(
+        at,
+        leg.axes,
+        leg.representation,
+        group.count if isinstance(group, Power) else 1,
+        leg.block,
+        isinstance(one, FixingOnes),
+        tuple((find_leaf(gain.leaf, names), gain) for gain in leg.gains),
+    )
+
+
+def _step_of(leg, params):
+    names = leaf_names(params)
+    others = tuple((find_leaf(f.leaf, names), f.block, f.names, f.power) for f in leg.factors)
+    return Step(find_leaf(leg.leaf, names), leg.block, leg.vector, leg.out, leg.coefficient, others)
+
+
+def _plain_steps(legs, params):
+    """The legs of a plain translation as steps, and the sizes of its element."""
+    leaves, sizes, steps = jax.tree.leaves(params), (), []
+    for leg, at in legs:
+        shape = leaves[at].shape if leg.block is None else leg.block.shape
+        axes = [a % len(shape) for a in leg.axes]
+        sizes = tuple(shape[a] for a in axes)
+        out = tuple(axes.index(a) if a in axes else None for a in range(len(shape)))
+        sign = power_of(leg.representation)
+        steps.append(Step(at, leg.block, tuple(range(len(axes))), out, sign))
+    return sizes, tuple(steps)
+
+
+def part(leaf: np.ndarray, block: Block | None) -> np.ndarray:
+    """The part of a leaf that a block is, or the leaf."""
+    return leaf if block is None else leaf[_numbers(block)].reshape(block.shape)
+
+
+def put(leaf: np.ndarray, block: Block | None, new: np.ndarray) -> np.ndarray:
+    """The leaf with its part replaced."""
+    if block is None:
+        return new
+    leaf, at = leaf.copy(), _numbers(block)
+    leaf[at] = new.reshape(leaf[at].shape)
+    return leaf
+
+
+def _numbers(block):
+    rows = []
+    for offset, sizes in zip(block.starts, block.parts, strict=True):
+        row = np.array(offset)
+        for size, stride in sizes:
+            row = row[..., None] + stride * np.arange(size)
+        rows.append(row.reshape(-1))
+    return np.ix_(*rows)
+
+
+def reflect_ones(x: np.ndarray) -> np.ndarray:
+    """The reflection that exchanges the first unit vector with ones / sqrt(n), along axis 1."""
+    n = x.shape[1]
+    mirror = np.full(n, -(n**-0.5))
+    mirror[0] += 1
+    return x - 2 / (mirror @ mirror) * mirror[:, None] * (mirror @ x)[:, None]
 
 
 def host_leaves(params: PyTree) -> tuple[np.ndarray, ...]:
@@ -203,8 +405,6 @@ def move(factor: Factor, h: np.ndarray, x: np.ndarray, place: Place) -> np.ndarr
     kind, covector = factor.kind, place.power < 0
     if kind == "permutation":
         return np.take_along_axis(x, h[..., None], axis=1)
-    if kind == "shift":
-        return x + place.power * h[..., None]
     if kind == "complex":
         z = 1 / h.conj() if covector else h
         return from_complex(z[..., None] * to_complex(x))

@@ -6,13 +6,13 @@ an orthogonal matrix). The assignment over these gains is exact.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from ._solvers import assign, compact
-from ._state import State, push, row_sources, shared_places
+from ._state import State, push
 from ._table import Table, to_complex
 
 INNER = ("sign", "complex", "linear", "orthogonal", "permutation")
@@ -54,26 +54,20 @@ def find_units(table: Table, free: Sequence[int]) -> Units:
 
 def _rows_inside(table, i, j):
     """The rows (or fibres) of factor j in each unit of i; None where i does not move them."""
+    if (i, j) not in table.carriers:
+        return None
     factor, other = table.factors[i], table.factors[j]
-    pair = shared_places(table, factor, other)
-    if i == j or pair is None:
-        return None
-    n = factor.n
-    place, own = pair
-    shape = table.shapes[own.leaf]
-    shift = np.roll(factor.identity(), 1, axis=1)
-    sources = row_sources(factor, shift, place, own, shape)
-    if (sources.ravel() == np.arange(sources.size)).all():
-        return None
-    zero = np.zeros(shape, int)
-    spread = np.broadcast_to(np.arange(n)[None, :, None], place.unfold(zero).shape)
-    unit = own.unfold(place.fold(spread, zero))[..., 0]
+    place, own = table.carriers[i, j]
+    own = replace(own, mirror=False, gains=())
+    labels = {own.leaf: np.zeros(table.shapes[own.leaf], int)}
+    spread = np.broadcast_to(np.arange(factor.n)[None, :, None], place.unfold(labels).shape)
+    unit = own.unfold({own.leaf: place.fold(spread, labels)})[..., 0]
     if other.kind in ("sign", "complex"):
         unit = unit[:, 0::2] if other.kind == "complex" else unit
-        return np.argsort(unit.ravel(), kind="stable").reshape(n, -1)
+        return np.argsort(unit.ravel(), kind="stable").reshape(factor.n, -1)
     if (unit != unit[:, :1]).any():  # it moves rows inside a matrix: not a group of the units
         return None
-    return np.argsort(unit[:, 0], kind="stable").reshape(n, -1)
+    return np.argsort(unit[:, 0], kind="stable").reshape(factor.n, -1)
 
 
 def assign_units(
@@ -90,22 +84,20 @@ def assign_units(
         other = table.factors[j]
         leaves = {p.leaf for p in other.places if allowed is None or p.leaf in allowed} - done
         pairs = [
-            (p.unfold(target[p.leaf]), p.unfold(state.leaves[p.leaf]))
-            for p in other.places
-            if p.leaf in leaves
+            (p.unfold(target), p.unfold(state.leaves)) for p in other.places if p.leaf in leaves
         ]
         if pairs:
             gain += _inner_gain(other.kind, pairs, rows)
         done |= leaves
     for place in factor.places:
         if place.leaf not in done and (allowed is None or place.leaf in allowed):
-            a, x = place.unfold(target[place.leaf])[0], place.unfold(state.leaves[place.leaf])[0]
+            a, x = place.unfold(target)[0], place.unfold(state.leaves)[0]
             gain += a @ x.T
     state = push(table, state, units.factor, assign(gain[None]))
     for j in units.inner:
         other = table.factors[j]
         pairs = [
-            (p, p.unfold(target[p.leaf]), p.unfold(state.leaves[p.leaf]))
+            (p, p.unfold(target), p.unfold(state.leaves))
             for p in other.places
             if allowed is None or p.leaf in allowed
         ]

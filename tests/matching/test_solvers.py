@@ -17,9 +17,10 @@ from symjax import (
     Translation,
 )
 from symjax.matching import _solvers
-from symjax.matching._table import Factor, Place, move
+from symjax.matching._shifts import nearest_shift
+from symjax.matching._table import Factor, Place, Step, move
 
-VECTOR, COVECTOR = Place(0, 0, "vector"), Place(1, 0, "covector")
+VECTOR, COVECTOR = Place(0, (0,), "vector"), Place(1, (0,), "covector")
 
 
 def problem(n, seed, places=(VECTOR, COVECTOR), ks=(5, 3)):
@@ -52,7 +53,7 @@ def test_permutation_and_signs_are_the_best_of_all(seed):
 
 @pytest.mark.parametrize("powers", [(1.0, -1.0), (1.0, -2.0), (1.0,), (3.0, 1.0, -1.0)], ids=str)
 def test_scale_is_the_global_minimum(powers):
-    places = [Place(i, 0, p) for i, p in enumerate(powers)]
+    places = [Place(i, (0,), p) for i, p in enumerate(powers)]
     pairs = problem(6, 1, places, [4] * len(powers))
     factor = Factor(0, 0, PositiveScaling(6), tuple(places))
     found = _solvers.nearest(factor, pairs)
@@ -70,7 +71,7 @@ def test_scale_is_the_global_minimum(powers):
 
 
 def test_one_scale_for_whole_leaves():
-    places = (Place(0, None, 1.0), Place(1, None, -1.0))
+    places = (Place(0, (), 1.0), Place(1, (), -1.0))
     random = np.random.default_rng(0)
     pairs = [(p, random.normal(size=(1, 1, 7)), random.normal(size=(1, 1, 7))) for p in places]
     factor = Factor(0, 0, PositiveScaling(), places)
@@ -126,14 +127,18 @@ def test_linear_recovers_a_planted_matrix_from_either_side():
 
 
 def test_shift_is_least_squares():
-    pairs = problem(4, 7)
-    factor = factor_of(Translation(4))
-    h = _solvers.nearest(factor, pairs)
-    for i in range(4):
-        for step in (-1e-3, 1e-3):
-            other = h.copy()
-            other[0, i] += step
-            assert value(factor, other, pairs) > value(factor, h, pairs)
+    # b += v, c -= W v, as a bias before and after a linear layer.
+    random = np.random.default_rng(7)
+    w, b, c = random.normal(size=(3, 4)), random.normal(size=4), random.normal(size=3)
+    steps = (
+        Step(0, None, (0,), (0,), 1.0),
+        Step(1, None, (0,), (1,), -1.0, ((2, None, (1, 0), 1),)),
+    )
+    factor = Factor(0, 0, Translation(4), (), steps, (4,))
+    v = nearest_shift(factor, [0 * b, 0 * c, w], [b, c, w])
+    matrix = np.concatenate([np.eye(4), -w])
+    expected = np.linalg.lstsq(matrix, -np.concatenate([b, c]))[0]
+    np.testing.assert_allclose(v[0], expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_balance_is_the_smallest_norm(group):
 
 
 def test_balance_of_a_scale_with_one_side_makes_the_mean_square_one():
-    place = Place(0, 0, "vector")
+    place = Place(0, (0,), "vector")
     x = np.random.default_rng(0).normal(size=(1, 3, 50))
     factor = Factor(0, 0, PositiveScaling(3), (place,))
     moved = move(factor, _solvers.balance(factor, [(place, x)]), x, place)
