@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 import symjax
 from symjax import Leg
+from symjax.actions import Block
 
 from .helpers import assert_close, eps, relative_error
 
@@ -301,3 +302,22 @@ class TestBadInput:
         for degree in (0, -1, float("nan"), "k"):
             with pytest.raises(ValueError, match="`degree`"):
                 symjax.rescaling_action(degree)
+
+
+def test_permutations_of_parts_of_a_leaf_inside_of_a_loop():
+    # XLA on CPU gets an in-place update of a gather of the same array wrong inside of a loop.
+    starts = ((0, 0), (3, 0), (3, 2))
+    blocks = [Block(start, (((3, 1),), ((2, 1),))) for start in starts]
+    legs = [Leg(0, 0, block=block) for block in blocks[:2]] + [Leg(1, 0, block=blocks[2])]
+    action = symjax.linear_action(symjax.Permutation(3), legs)
+    elements = np.array([[2, 0, 1], [2, 1, 0], [0, 2, 1], [1, 0, 2]])
+    leaves = np.arange(4 * 8 * 5.0, dtype=np.float32).reshape(4, 8, 5)
+
+    expected = [leaves.copy(), leaves.copy()]
+    for i, g in enumerate(elements):
+        expected[0][i, 0:3, :2] = leaves[i, 0:3, :2][g]
+        expected[0][i, 3:6, :2] = leaves[i, 3:6, :2][g]
+        expected[1][i, 3:6, 2:4] = leaves[i, 3:6, 2:4][g]
+
+    looped = jax.jit(lambda g, *p: jax.lax.map(lambda e: action(e[0], e[1]), (g, p)))
+    assert_close(looped(elements, leaves, leaves), tuple(expected))

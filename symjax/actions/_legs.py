@@ -1,5 +1,8 @@
 """Legs: the places of a leaf that a group element touches, as data."""
 
+import functools
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -71,11 +74,26 @@ class Block(eqx.Module):
         if whole:
             return part.reshape(array.shape)
         sizes = [r.stop - r.start if isinstance(r, slice) else len(r) for r in rows]
+        part = part.reshape(sizes).astype(array.dtype)
         if all(isinstance(r, slice) for r in rows):
-            index = tuple(rows)
-        else:
-            index = np.ix_(*self._index())
-        return array.at[index].set(part.reshape(sizes).astype(array.dtype))
+            return _joined(array, rows, part)
+        return array.at[np.ix_(*self._index())].set(part)
+
+
+def _joined(array, rows, part):
+    """The array with the entries of one slice per axis replaced, by concatenation.
+
+    Not ``array.at[rows].set(part)``: where part is a permutation of array[rows], XLA on CPU (jax
+    0.9.0.1 to 0.12.0.1) overwrites in place, inside of a loop, what the gather has still to read.
+    """
+    for axis in reversed(range(array.ndim)):
+        start, stop, size = rows[axis].start, rows[axis].stop, array.shape[axis]
+        if stop - start < size:
+            around = array[tuple(rows[:axis])]
+            before = jax.lax.slice_in_dim(around, 0, start, axis=axis)
+            after = jax.lax.slice_in_dim(around, stop, size, axis=axis)
+            part = jnp.concatenate([before, part, after], axis)
+    return part
 
 
 def part_of(array: Array, block: Block | None) -> Array:
@@ -86,7 +104,8 @@ def part_of(array: Array, block: Block | None) -> Array:
 class Gain(eqx.Module):
     """A vector of parameters that conjugates a leg: (scale * leaf + offset) ** power.
 
-    ``axes`` says along which of the leg's axes (by number) the entries of its block run.
+    ``axes`` says along which axes of what the leg moves part of (the leaf, or its block) the
+    entries run: the moved axis, and others where there is a vector for each of their indices.
     """
 
     leaf: str | int = eqx.field(static=True)
@@ -96,13 +115,12 @@ class Gain(eqx.Module):
     scale: float = eqx.field(static=True, default=1.0)
     offset: float = eqx.field(static=True, default=0.0)
 
-    def values(self, leaf: Array, rows: tuple[int, ...]) -> Array:
-        """The factors for the rows of a leg whose axes have the given sizes."""
+    def values(self, leaf: Array, shape: tuple[int, ...]) -> Array:
+        """The factors of an array of a shape, with axes of size one where they do not vary."""
         entries = part_of(leaf, self.block)
-        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i])
-        entries = entries.transpose(order)
-        shape = [n if i in self.axes else 1 for i, n in enumerate(rows)]
-        spread = jnp.broadcast_to(entries.reshape(shape), rows).reshape(-1)
+        axes = [a % len(shape) for a in self.axes]
+        entries = entries.transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
+        spread = entries.reshape([n if i in axes else 1 for i, n in enumerate(shape)])
         return (self.scale * spread + self.offset) ** self.power
 
 
@@ -139,11 +157,24 @@ class Leg(eqx.Module):
 
     def read(self, leaf: Array) -> Array:
         """What moves, as a matrix: a row per index of the axes."""
-        part = part_of(leaf, self.block)
+        return self._matrix(part_of(leaf, self.block))
+
+    def _matrix(self, part):
         if self.axis is None:
             return part.reshape(1, -1)
         front = jnp.moveaxis(part, self.axes, range(len(self.axes)))
-        return front.reshape(int(np.prod(self.rows(leaf.shape))), -1)
+        return front.reshape(int(np.prod([part.shape[a] for a in self.axes])), -1)
+
+    def diagonal(self, leaf: Array, gains: Sequence[Array]) -> Array:
+        """The product of the gains, given their leaves, for every entry of what moves."""
+        shape = leaf.shape if self.block is None else self.block.shape
+        factors = [g.values(x, shape) for g, x in zip(self.gains, gains, strict=True)]
+        whole = functools.reduce(jnp.multiply, factors)
+        moved = [a % len(shape) for a in self.axes]
+        beside = any(n != 1 for a, n in enumerate(whole.shape) if a not in moved)
+        # The other columns are only filled in where they differ.
+        full = [n if beside or a in moved else 1 for a, n in enumerate(shape)]
+        return self._matrix(jnp.broadcast_to(whole, full))
 
     def write(self, leaf: Array, moved: Array) -> Array:
         """The leaf with what moves replaced."""

@@ -93,11 +93,9 @@ class LinearAction(eqx.Module):
         """The diagonal of a leg's gains; None without any."""
         if not leg.gains:
             return None
-        names, result = leaf_names(params), 1.0
-        for gain in leg.gains:
-            leaf = _widen(leaves[find_leaf(gain.leaf, names)])
-            result = result * gain.values(leaf, leg.rows(leaves[find_leaf(leg.leaf, names)].shape))
-        return result
+        names = leaf_names(params)
+        own = [_widen(leaves[find_leaf(gain.leaf, names)]) for gain in leg.gains]
+        return leg.diagonal(leaves[find_leaf(leg.leaf, names)], own)
 
     def restrict(self, params: PyTree) -> tuple["LinearAction", tuple[Array, ...]]:
         """The same action on the tuple of the leaves that it moves, widened for computing."""
@@ -209,7 +207,7 @@ def _conjugated(leg, leaf, diagonal, move):
     rows = leg.read(leaf)
     if diagonal is None:
         return move(rows)
-    diagonal = diagonal.astype(rows.dtype)[:, None]
+    diagonal = diagonal.astype(rows.dtype)
     return diagonal * move(rows / diagonal)
 
 

@@ -135,7 +135,7 @@ class Assembly:
             fibres = self.indices.fibres(
                 [row[0] for row in rows], lambda index: index not in moving
             )
-            entry = self._found(spaces, root, leaves, fibres, group, reference)
+            entry = self._found(spaces, root, rows, fibres, group, reference)
             if entry is not None:
                 found.append(entry)
         return found
@@ -153,21 +153,25 @@ class Assembly:
             return None, None
         return (FixingOnes(base(n - 1)) if fixed else base(n)), reference
 
-    def _found(self, spaces, root, leaves, fibres, group, reference):
-        indices = []
-        for index, dual, exponents in leaves:
+    def _found(self, spaces, root, rows, fibres, group, reference):
+        totals = {}
+        for index, dual, exponents in rows:
             total = dict(exponents)
             for key, value in reference.items():
                 total[key] = total.get(key, 0) + (value if dual else -value)
-            total = {k: v for k, v in total.items() if v}
-            for key in total:
-                diagonal = spaces.diagonals[key]
-                others = [
-                    a.find() for p, a in enumerate(diagonal.tensor.atoms) if p != diagonal.position
-                ]
-                if any(a not in fibres for a in others):
+            totals[index] = {k: v for k, v in total.items() if v}
+        for key in {k for total in totals.values() for k in total}:
+            # Where a gain has further indices, each place that it conjugates must have them too.
+            diagonal = spaces.diagonals[key]
+            places = {index for index, total in totals.items() if key in total}
+            for p, atom in enumerate(diagonal.tensor.atoms):
+                if p != diagonal.position and not self.indices.is_fibre(atom.find(), places):
                     return None
-            indices.append((index, dual, total))
+        indices = [
+            (index, dual, totals[index])
+            for index, dual, _ in rows
+            if self.tensors[index[0]].kind == "leaf"
+        ]
         count = math.prod(a.size for a in fibres)
         plain = not isinstance(group, FixingOnes)
         full = plain and isinstance(group, GeneralLinear)
@@ -181,7 +185,7 @@ class Assembly:
             tensor = self.tensors[number]
             positions = [*self.positions(tensor, found.fibres), position]
             gains = [
-                self._gain(spaces.diagonals[key], power, found.fibres)
+                self._gain(spaces.diagonals[key], power, tensor, position)
                 for key, power in exponents.items()
             ]
             legs.append(self.leg(tensor, positions, "covector" if dual else "vector", gains))
@@ -189,14 +193,15 @@ class Assembly:
         name = "rotation" if "Orthogonal" in repr(base) else "change of basis"
         return self.symmetry(name, found.group, legs, **fields)
 
-    def _gain(self, diagonal, power, fibres):
+    def _gain(self, diagonal, power, tensor, position):
         name, block, _ = self.place(diagonal.tensor)
-        order = {id(a): i for i, a in enumerate(fibres)}
-        axes = tuple(
-            len(fibres) if p == diagonal.position else order[id(a.find())]
+        _, _, axes = self.place(tensor)
+        classes = [a.find() for a in tensor.atoms]
+        along = tuple(
+            axes[position if p == diagonal.position else classes.index(a.find())]
             for p, a in enumerate(diagonal.tensor.atoms)
         )
-        return Gain(name, block, axes, power, diagonal.scale, diagonal.offset)
+        return Gain(name, block, along, power, diagonal.scale, diagonal.offset)
 
     # -- scales and signs -----------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ class Tensor:
     kind: str
     has_params: bool = False
     has_data: bool = False
+    #: Computed in a narrower dtype than the model's: sums are exact only to its rounding.
+    narrow: bool = False
     #: Of a leaf: (number of the leaf, where the block lies). Of a constant: its value.
     leaf: "LeafBlock | None" = None
     value: np.ndarray | None = None
@@ -158,6 +160,8 @@ class Graph:
             "node",
             has_params=any(t.has_params for t, _ in operands),
             has_data=any(t.has_data for t, _ in operands),
+            narrow=any(t.narrow for t, _ in operands)
+            or getattr(fields.get("traits"), "narrowing", False),
         )
         out.node = Node(kind, out, out_labels, operands, **fields)
         self.nodes.append(out.node)

@@ -90,6 +90,8 @@ class Identities:
 
         Labels are positions of the tensor. The result is a polynomial of leaves.
         """
+        if tensor.narrow:
+            return None
         key = (tensor.number, gone, weight)
         if key not in self.known:
             self.known[key] = None  # of a question that leads to itself

@@ -49,9 +49,15 @@ class Indices:
         others = [a.find() for p, a in enumerate(tensor.atoms) if p != position]
         candidates = [a for a in others if others.count(a) == 1 and a is not own]
         chosen = set(places)
-        return [a for a in candidates if self._is_fibre(a, chosen, allowed)]
+        return [a for a in candidates if self.is_fibre(a, chosen, allowed)]
 
-    def _is_fibre(self, fibre, places, allowed):
+    def is_fibre(
+        self,
+        fibre: Atom,
+        places: set[Index],
+        allowed: Callable[[Index], bool] = lambda index: True,
+    ) -> bool:
+        """Whether the index set runs along with each of some places, node by node the same."""
         for number, position in places:
             if self._beside(number, position, fibre) is None:
                 return False

@@ -11,7 +11,7 @@ from ._layout import Unsupported, align, free_axis
 from ._reader import rule
 from ._rules_elementwise import NOTHING, Traits
 from ._rules_shape import mix
-from ._values import Value, block_at, cells, rename
+from ._values import Value, block_at, cells, rename, reshape
 
 
 @rule("dot_general")
@@ -59,6 +59,14 @@ def contract(reader, x, y, contracted, batch, dtype) -> Value:
             parts.append(terms.product(reader.graph, a, b, drop, count))
         blocks[cell] = terms.linear(reader.graph, parts, [1] * len(parts))
     return Value(axes, blocks, dtype)
+
+
+@rule("psum")
+def _psum(reader, equation, *values):
+    axes = equation.params["axes"]
+    if equation.params["axis_index_groups"] or not all(isinstance(a, int) for a in axes):
+        raise Unsupported
+    return [_reduce_sum(reader, equation, v) for v in values]
 
 
 @rule("reduce_sum")
@@ -199,16 +207,36 @@ def _conv(reader, equation, x, w):
     xb, xc, *xs = d.lhs_spec
     wo, wi, *ws = d.rhs_spec
     ob, oc, *os_ = d.out_spec
-    if p["feature_group_count"] > 1:
-        return _grouped_conv(reader, equation, x, w)
-    return _conv_blocks(reader, equation, x, w, (xb, xc, xs), (wo, wi, ws), (ob, oc, os_))
+    groups = p["feature_group_count"]
+    if groups == 1:
+        return _conv_blocks(reader, equation, x, w, (xb, xc, xs), (wo, wi, ws), (ob, oc, os_))
+    # Channels seen as (groups, each): the group is an index of both operands and of the output.
+    later = lambda at, axis: axis + (axis > at)
+    x, w = (_unjoined(reader, v, a, groups) for v, a in ((x, xc), (w, wo)))
+    xn = later(xc, xb), xc + 1, [later(xc, a) for a in xs]
+    wn = wo + 1, later(wo, wi), [later(wo, a) for a in ws]
+    on = later(oc, ob), oc + 1, [later(oc, a) for a in os_]
+    out = _conv_blocks(reader, equation, x, w, xn, wn, on, (xc, wo, oc))
+    return reshape(out, equation.outvars[0].aval.shape, reader.refinements)
 
 
-def _conv_blocks(reader, equation, x, w, xn, wn, on):
-    """A convolution, block by block: channels are contracted, space is mixed."""
+def _unjoined(reader, value, axis, groups):
+    """A value with an axis seen as (groups, each)."""
+    size = value.shape[axis] // groups
+    shape = (*value.shape[:axis], groups, size, *value.shape[axis + 1 :])
+    return reshape(value, shape, reader.refinements)
+
+
+def _conv_blocks(reader, equation, x, w, xn, wn, on, group=None):
+    """A convolution, block by block: channels are contracted, space is mixed.
+
+    ``group`` names the axis of the groups in both operands and in the output.
+    """
     (xb, xc, xs), (wo, wi, ws), (ob, oc, os_) = xn, wn, on
     channels = align(x.axes[xc], w.axes[wi], reader.refinements)
-    shape = equation.outvars[0].aval.shape
+    shape = list(equation.outvars[0].aval.shape)
+    if group is not None:
+        shape[oc - 1 : oc] = [w.shape[group[1]], w.shape[wo]]
     axes = [free_axis(1)] * len(shape)
     axes[ob], axes[oc] = x.axes[xb], w.axes[wo]
     for i in os_:
@@ -219,6 +247,10 @@ def _conv_blocks(reader, equation, x, w, xn, wn, on):
     full_w = [channels if a == wi else axis for a, axis in enumerate(w.axes)]
     names_x = {xb: ob, xc: "sum"} | {s: ("x", s) for s in xs}
     names_w = {wo: oc, wi: "sum"} | {s: ("w", s) for s in ws}
+    if group is not None:
+        xg, wg, og = group
+        axes[og] = full_x[xg] = full_w[wg] = align(x.axes[xg], w.axes[wg], reader.refinements)
+        names_x[xg] = names_w[wg] = og
     blocks = {}
     for cell in cells(axes):
         parts = []
@@ -229,6 +261,8 @@ def _conv_blocks(reader, equation, x, w, xn, wn, on):
             space_x, space_w, c = inner[: len(xs)], inner[len(xs) : -1], inner[-1]
             at_x = {xb: cell[ob], xc: c} | dict(zip(xs, space_x, strict=True))
             at_w = {wo: cell[oc], wi: c} | dict(zip(ws, space_w, strict=True))
+            if group is not None:
+                at_x[xg] = at_w[wg] = cell[og]
             a = block_at(x, full_x, tuple(at_x[i] for i in range(len(x.axes))))
             b = block_at(w, full_w, tuple(at_w[i] for i in range(len(w.axes))))
             a = rename(a, lambda p: (names_x[p[0]], p[1]))
@@ -248,11 +282,3 @@ def _conv_blocks(reader, equation, x, w, xn, wn, on):
             parts.append(part)
         blocks[cell] = terms.linear(reader.graph, parts, [1] * len(parts))
     return Value(tuple(axes), blocks, equation.outvars[0].aval.dtype)
-
-
-def _grouped_conv(reader, equation, x, w):
-    """Channels seen as (groups, each): the group is an index of both operands and the output.
-
-    It is moved to the batch: each group is then a convolution of its own with the same index.
-    """
-    raise Unsupported

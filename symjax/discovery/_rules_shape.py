@@ -280,6 +280,8 @@ def table_rows(reader, x, axis, index, batch, rank) -> Value:
 def _scatter(reader, equation, x, index, update):
     """x.at[i].set, add or mul along one axis, at a known number."""
     d, name = equation.params["dimension_numbers"], equation.primitive.name
+    if name == "scatter" and not d.scatter_dims_to_operand_dims:
+        return update  # x.at[...].set(update)
     if isinstance(index, Value) or len(d.scatter_dims_to_operand_dims) != 1:
         raise Unsupported
     (axis,) = d.scatter_dims_to_operand_dims

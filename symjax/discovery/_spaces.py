@@ -194,7 +194,7 @@ class Spaces:
         for a, b in ((0, 1), (1, 0)):
             tensor, labels = node.operands[b]
             found = resolve_diagonal(tensor, labels.index(label))
-            inside = set(labels) <= set(node.operands[a][1])
+            inside = set(labels) <= set(node.out_labels)
             if found and inside and node.operands[a][0] is not tensor:
                 diagonal, exponent = found
                 key = (diagonal.tensor.number, diagonal.position, diagonal.scale, diagonal.offset)

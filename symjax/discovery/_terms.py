@@ -89,9 +89,31 @@ def product(
         if factor is not None and not new and not drop - set(y[1]):
             term = total(graph, y, [p for p in y[1] if p in drop])
             return linear(graph, [term], [factor * coefficient])
+    if not drop and not new:
+        for x, y in ((a, b), (b, a)):
+            inner = _factors(y)
+            if inner is not None and x[0].has_data:
+                data, weight, factor = inner
+                return product(graph, product(graph, x, data), weight, (), coefficient * factor)
     names: Names = tuple(dict.fromkeys([*a[1], *b[1], *(new or {})]))
     keep = tuple(p for p in names if p not in drop)
     return apply(graph, "product", [a, b], keep, new, frozen, coefficients=(float(coefficient),))
+
+
+def _factors(term: Term) -> tuple[Term, Term, float] | None:
+    """(data, parameters, coefficient) of a product of the two, entry by entry.
+
+    x * (r * gain) is then written (x * r) * gain, as a norm is elsewhere.
+    """
+    node = term[0].node
+    if node is None or node.kind != "product" or node.summed or node.frozen:
+        return None
+    names = dict(zip(node.out_labels, term[1], strict=True))
+    first, second = ((t, tuple(names[i] for i in labels)) for t, labels in node.operands)
+    for data, weight in ((first, second), (second, first)):
+        if data[0].has_data and weight[0].has_params and not weight[0].has_data:
+            return data, weight, node.coefficients[0]
+    return None
 
 
 def total(graph: Graph, term: Term, drop: Iterable[Place], coefficient: float = 1.0) -> Term:

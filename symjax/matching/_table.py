@@ -95,15 +95,18 @@ class Place:
         return x / self._diagonal(leaves) if self.gains else x
 
     def _diagonal(self, leaves):
+        """The product of the gains for every entry of what moves, as `Gain` spreads them."""
         shape = part(leaves[self.leaf], self.block).shape
-        rows = tuple(shape[a] for a in self.axes)
-        total = np.ones(rows)
+        total = np.ones(shape)
         for leaf, gain in self.gains:
             entries = part(leaves[leaf], gain.block)
-            entries = entries.transpose(np.argsort(gain.axes))
-            spread = entries.reshape([n if i in gain.axes else 1 for i, n in enumerate(rows)])
+            axes = [a % len(shape) for a in gain.axes]
+            entries = entries.transpose(np.argsort(axes))
+            spread = entries.reshape([n if i in axes else 1 for i, n in enumerate(shape)])
             total = total * (gain.scale * spread + gain.offset) ** gain.power
-        return total.reshape(self.count, -1, 1)
+        front = np.moveaxis(total, self.axes, range(len(self.axes)))
+        rows = math.prod(shape[a] for a in self.axes)
+        return front.reshape(self.count, rows // self.count, -1)
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,17 @@ SHORT = {
     "exponential": 0,
     # Dimensions without rotation among rotary pairs: GL of them.
     "rotary_zero_frequency_bias": 24,
-    # A scan's carry is tied from step to step, and its angles are not looked for.
-    "llama_scan": 43,
     # The statistics as parameters: their shift and scale go together with those of the layer.
     "batch_norm_inference_state_as_parameters": 12,
     "eqx_batch_norm_inference": 12,
-    "eqx_batch_norm": 8,
-    "nnx_batch_norm": 0,
+    # A gain between a norm and a stream that passes it by.
     "post_layer_norm": 12,
-    "nnx_layer_norm": 15,
-    "nnx_attention": 20,
+    # Sums in a narrower dtype than the model's: its shifts hold to that dtype's rounding only.
+    "nnx_attention": 16,
     # GL fixing one vector only; what a layer's masked unit leaves.
     "mean_subtracted": 9,
     "one_unit_masked": 4,
     "reversed": 1,
-    "conv_separable": 0,
-    "conv_grouped": 0,
 }
 
 
@@ -87,7 +82,7 @@ def test_every_symmetry_holds_and_their_number_is_that_of_the_table(family):
 
 
 def test_the_models_that_fall_short_are_few_and_do():
-    assert len(SHORT) <= len(CASES) / 5
+    assert len(SHORT) <= len(CASES) / 16
     for name, dimension in SHORT.items():
         assert dimension < case(name).dimension, name
 
