@@ -12,7 +12,7 @@ from ..matching._elements import Element
 from ..matching._match import _public_element, _public_params
 from ..matching._search import balanced
 from ..matching._solvers import add
-from ..matching._state import State, push, start
+from ..matching._state import State, push, start, with_shifts
 from ..matching._table import Factor, Table, host_leaves, make_table, to_complex
 
 SIGNED = ("linear", "orthogonal", "sign", "complex")
@@ -73,7 +73,8 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
     require_finite("params", params)
     symmetries = tuple(symmetries)
     table = make_table(symmetries, params)
-    state = balanced(table, start(table, host_leaves(params)), range(len(table.factors)))
+    leaves = host_leaves(params)
+    state = balanced(table, start(table, leaves), range(len(table.factors)))
     margins = []
     for kinds in (("linear", "orthogonal"), ("permutation",)):
         for i, factor in enumerate(table.factors):
@@ -82,6 +83,7 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
                 state = push(table, state, i, h)
                 margins.append(margin)
     state, undecided = _with_signs(table, state, margins)
+    state = with_shifts(table, leaves, state)
     return Representative(
         _public_params(table, state, params),
         _public_element(table, symmetries, state, params),
@@ -92,7 +94,7 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
 
 def _ordered(factor: Factor, state: State) -> tuple[np.ndarray, float]:
     """The isometry that puts the rows of a factor in order, and the least relative gap."""
-    rows = [p.unfold(state.leaves[p.leaf]) for p in factor.places]
+    rows = [p.unfold(state.leaves) for p in factor.places]
     if factor.kind == "permutation":
         sizes = add(np.sum(x**2, axis=-1) for x in rows)
         h = np.argsort(-sizes, axis=-1, kind="stable")
@@ -127,7 +129,7 @@ def _known(table: Table, i: int, waiting: set[int]):
 
 def _signs(factor: Factor, places, state: State) -> tuple[np.ndarray, float]:
     """The signs (or phases) that make an odd statistic of each row positive."""
-    rows = [p.unfold(state.leaves[p.leaf]) for p in places]
+    rows = [p.unfold(state.leaves) for p in places]
     if factor.kind == "complex":
         rows = [to_complex(x) for x in rows]
     odd = add(np.sum(x * np.abs(x) ** 2, axis=-1) for x in rows)

@@ -59,7 +59,14 @@ def _part(group, g, rank):
 
 
 def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Element:
-    """The element that moves nothing."""
+    """The element that moves nothing.
+
+    Example:
+        >>> from symjax import Leg, SignFlip, Symmetry, linear_action, matching
+        >>> flips = Symmetry("signs", linear_action(SignFlip(2), [Leg(0, 0)]), ("0",))
+        >>> [g.tolist() for g in matching.identity_element([flips])]
+        [[1.0, 1.0]]
+    """
     return tuple(s.group.identity(dtype) for s in symmetries)
 
 
@@ -94,6 +101,16 @@ def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Elem
     """Write an element to an ``.npz`` file, with the names and groups that it belongs to (host).
 
     Raises ValueError for an element that is not one of these symmetries.
+
+    Example:
+        >>> import tempfile
+        >>> from symjax import Leg, SignFlip, Symmetry, linear_action, matching
+        >>> flips = Symmetry("signs", linear_action(SignFlip(2), [Leg(0, 0)]), ("0",))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/element.npz"
+        ...     matching.save_element(path, [flips], (jnp.array([1.0, -1.0]),))
+        ...     matching.load_element(path, [flips])[0].tolist()
+        [1.0, -1.0]
     """
     check_element(symmetries, element)
     arrays: dict[str, Any] = {
@@ -115,6 +132,16 @@ def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
 
     Raises ValueError for a file that is truncated or is no such file, and for an element of other
     symmetries, naming the first that differs.
+
+    Example:
+        >>> import tempfile
+        >>> from symjax import Leg, SignFlip, Symmetry, linear_action, matching
+        >>> flips = Symmetry("signs", linear_action(SignFlip(2), [Leg(0, 0)]), ("0",))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/element.npz"
+        ...     matching.save_element(path, [flips], (jnp.array([1.0, -1.0]),))
+        ...     matching.load_element(path, [flips])[0].tolist()
+        [1.0, -1.0]
     """
     moving_actions(symmetries)
     try:
