@@ -162,7 +162,8 @@ def _rounding(values):
     size = np.abs(values)
     for axis in range(values.ndim):
         size = np.maximum(size, np.flip(size, axis))
-    return 2 * 2**8 * np.finfo(float).eps * size
+    # Below the smallest normal number rounding is no longer relative.
+    return 2 * 2**8 * (np.finfo(float).eps * size + np.finfo(float).tiny)
 
 
 def _require_affine(values, error, axes, name):
