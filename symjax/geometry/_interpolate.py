@@ -13,55 +13,49 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..linalg._precision import mm
-from ._frame import Frame
 
 # Points of the interpolation: enough for a curve with |M|_2 = 1.
 _POINTS = {32: 12, 64: 24}
 # Last coefficients in units of eps times the smallest sample: below this they are rounding.
 _TAIL = 16
-_NAMES = ("speed", "curvature")
 
 
 def fill(
-    frame: Frame,
+    old: Float[Array, " T"],
     times: Float[Array, " T"],
-    evaluate: Callable[[Float[Array, " N"]], Frame],
+    evaluate: Callable[[Float[Array, " N"]], Float[Array, " N"]],
     start: Float[Array, ""],
     end: Float[Array, ""],
-) -> Frame:
-    """``frame`` with the frames at all times in [start, end] filled in.
+) -> Float[Array, " T"]:
+    """``old`` with the values at all times in [start, end] filled in.
 
     Each number is read and written once: with thousands of times that is what counts.
     """
 
-    def exactly(interval, old, name):
-        found = getattr(evaluate(jnp.clip(times, *interval)), name)
-        return jnp.where((times >= interval[0]) & (times <= interval[1]), found, old)
+    def exactly(interval: Array, old: Array) -> Array:
+        inside = (times >= interval[0]) & (times <= interval[1])
+        found: Array = evaluate(jnp.clip(times, interval[0], interval[1]))
+        return jnp.where(inside, found, old)
 
     interval = jnp.stack([start, end])
     points, eps = _POINTS[jnp.finfo(times.dtype).bits], jnp.finfo(times.dtype).eps
     if times.shape[0] <= 2 * points:
-        return Frame(*(exactly(interval, getattr(frame, name), name) for name in _NAMES))
+        return exactly(interval, old)
     nodes, to_chebyshev, to_powers = (jnp.asarray(x, times.dtype) for x in _matrices(points))
     half = (end - start) / 2
-    sampled = evaluate(start + half * (nodes + 1))
+    samples = evaluate(start + half * (nodes + 1))
+    coefficients = mm(to_chebyshev, samples)
+    # NaN, of a curve at rest, is not smooth either.
+    smooth = jnp.abs(coefficients[-2:]).max() <= _TAIL * eps * samples.min()
     place = (times - start) * (1 / jnp.where(half > 0, half, jnp.ones_like(half))) - 1
-    inside = jnp.abs(place) <= 1 + 8 * eps
-
-    def interpolate(name):
-        samples = getattr(sampled, name)
-        coefficients = mm(to_chebyshev, samples)
-        # NaN, of a curve at rest, is not smooth either.
-        smooth = jnp.abs(coefficients[-2:]).max() <= _TAIL * eps * samples.min()
-        value = horner(mm(to_powers, coefficients), place)
-        # A loop of one turn or none: in a batch of smooth curves nothing more is computed. What
-        # it computes from is carried, or the compiler would move it out of the loop.
-        none = jnp.asarray([1, 0], times.dtype)
-        once = lambda carry: (none, exactly(*carry, name))
-        carry = (jnp.where(smooth, none, interval), jnp.where(inside, value, getattr(frame, name)))
-        return jax.lax.while_loop(lambda carry: carry[0][0] <= carry[0][1], once, carry)[1]
-
-    return Frame(*map(interpolate, _NAMES))
+    value: Array = horner(mm(to_powers, coefficients), place)
+    filled = jnp.where(jnp.abs(place) <= 1 + 8 * eps, value, old)
+    # A loop of one turn or none: in a batch of smooth curves nothing more is computed. What it
+    # computes from is carried, or the compiler would move it out of the loop.
+    none = jnp.asarray([1, 0], times.dtype)
+    carry = (jnp.where(smooth, none, interval), filled)
+    unfinished = lambda carry: carry[0][0] <= carry[0][1]
+    return jax.lax.while_loop(unfinished, lambda carry: (none, exactly(*carry)), carry)[1]
 
 
 def horner(coefficients: Float[Array, " N"], x: Float[Array, " T"]) -> Float[Array, " T"]:

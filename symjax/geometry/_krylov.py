@@ -67,7 +67,11 @@ def frames(
         series = _series(action, rotation, stretch, point, unit)
         evaluate, reach = _expand(series, unit)
         end = jnp.minimum(start + reach * unit, high)
-        frame = fill(frame, times, lambda t: evaluate((t - start) / unit), start, end)
+        at = lambda t: evaluate((t - start) / unit)
+        frame = Frame(
+            fill(frame.speed, times, lambda t: at(t).speed, start, end),
+            fill(frame.curvature, times, lambda t: at(t).curvature, start, end),
+        )
         point = _advance(series, point, (end - start) / unit, unit)
         return steps + 1, end, point, frame
 
@@ -122,12 +126,13 @@ def _expand(series, unit):
     else:
         along_a, across_a = series.acceleration
         products = (across, across), (across, across_a), (across_a, across_a)
-        vv, va, aa = (_products(*pair) for pair in products)
+        vv, va, aa = (_products(x, y) for x, y in products)
         coefficients = (along, along_a, *map(_antidiagonals, (vv, va, aa)))
         sizes, units = (_sizes(along, vv), _sizes(along_a, aa)), series.scale
 
     def evaluate(u):
-        speed, normal = _evaluate(*coefficients, u)
+        p, q, vv, va, aa = (horner(c, u) for c in coefficients)
+        speed, normal = _speed_and_normal(p, q, vv, va, aa)
         return as_frame(series.scale * speed, units * normal)
 
     return evaluate, _reach(sizes)
@@ -231,14 +236,13 @@ def _split(axis, row):
     return along, row - along * axis
 
 
-def _evaluate(p, q, vv, va, aa, x):
+def _speed_and_normal(p, q, vv, va, aa):
     """Speed and normal acceleration from polynomials in x.
 
     p and q are the components of V and A along an axis; vv, va, aa the inner products of what is
     across it.
     """
-    p, q, vv, va, aa = (horner(c, x) for c in (p, q, vv, va, aa))
-    squared_speed = p * p + jnp.maximum(vv, 0)
+    squared_speed: Array = p * p + jnp.maximum(vv, 0)
     # |V ^ A|^2, in the planes with the axis and in those across it.
     wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + (vv * aa - va * va)
     moving = squared_speed > 0

@@ -89,7 +89,8 @@ def _log_rotation(q: Array) -> Array:
     sign, _ = jnp.linalg.slogdet(q)
     usable = (sign > 0)[..., None, None] & jnp.isfinite(q).all((-2, -1), keepdims=True)
     eye = jnp.broadcast_to(jnp.eye(q.shape[-1], dtype=q.dtype), q.shape)
-    return jnp.where(usable, _skew_log(jnp.where(usable, q, eye)), jnp.nan)
+    log: Array = _skew_log(jnp.where(usable, q, eye))
+    return jnp.where(usable, log, jnp.nan)
 
 
 @jax.jit  # so that a call outside jit is compiled once
@@ -153,7 +154,7 @@ def _complex_structure(sine: Array, both: Array) -> Array:
 @jax.custom_jvp
 def principal_rotation_log(q: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The principal logarithm of one rotation; NaN where an angle is pi to rounding."""
-    log = _skew_log(q)
+    log: Array = _skew_log(q)
     angle = jnp.sqrt(jnp.linalg.eigvalsh(-mm(log, log))[-1])
     return jnp.where(math.pi - angle > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log, jnp.nan)
 
