@@ -21,8 +21,9 @@ class Margins(eqx.Module):
     min(rank, r_prime) the rank at the minimum. ``layers`` are the critical ones: those 0 < i < l
     with d_i = rho (none for rho = 0); there are ``b``. ``gap`` is sigma_rho / sigma_(rho+1), inf
     where there is no such sigma; ``tie_gap`` is (sigma_r' - sigma_(r'+1)) / sigma_1, zero at a tie,
-    and ``tied`` says whether the cut was taken to be one. ``tolerance`` is the relative size below
-    which a singular value or a gap counts as rounding, and within ten times of it as undecided.
+    and ``tied`` says whether the cut was taken to be one. ``tolerance`` is the size,
+    relative to sigma_1, below which a singular value or a gap counts as rounding; within ten times
+    of it neither way is sure.
     """
 
     r_x: int
@@ -132,7 +133,7 @@ def _reading(widths, y, u, s, vt, r_x, relative):
     tie_gap = cut / at(0) if rho else math.inf
     margins = Margins(
         r_x, rank, rho, r_prime, len(layers), layers, gap, tie_gap, tied,
-        float(relative * scale / size) if size > 0 else float(relative),
+        float(relative * (scale / at(0) if at(0) > 0 else 1.0)),
     )  # fmt: skip
     return LinearData(
         widths, u * s, (u / s).T, target, left, sigma, right_t.T, float(np.sum(rest**2)),

@@ -133,6 +133,17 @@ def test_thm_3_1_and_where_its_hypothesis_fails(widths, y, x64):
         assert not minimum.connected(p, other) or minimum.margins.b == 1
 
 
+def test_a_tie_seen_through_data_that_are_mostly_out_of_reach(x64):
+    """Y outside the rows of X makes the tolerance wider than the seen singular values have it."""
+    rng = np.random.default_rng(17)
+    x = np.concatenate([np.eye(3), np.zeros((3, 1))], axis=1)
+    y = np.concatenate([np.diag([1.0, 1.0 + 3e-11, 1.0]), np.full((3, 1), 1e6)], axis=1)
+    minimum = linear_minimum((3, 2, 2, 3), x, y)
+    assert (minimum.count, minimum.margins.tied) == (2, True)
+    p, q = (random_minimum(rng, (3, 2, 2, 3), x, y, plane=orthogonal(rng, 3)) for _ in range(2))
+    assert minimum.path(matched(minimum, p, q), q).error < 1e-9
+
+
 def test_a_path_in_float32_and_outside_its_interval():
     rng = np.random.default_rng(8)
     widths, x, y = (3, 3, 3), np.eye(3, dtype=np.float32), np.diag([3.0, 2.0, 1.0])
