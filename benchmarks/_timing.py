@@ -35,25 +35,25 @@ pin()
 
 
 def best_of(f: Callable, *args: Any, repeats: int = 5) -> float:
-    """Seconds of the fastest of several calls, after one that is not counted (it may compile)."""
+    """CPU seconds of the fastest of several calls, after one not counted (it may compile)."""
     return min(_times(f, args, repeats))
 
 
 def compile_seconds(f: Callable, *args: Any) -> float:
-    """Seconds to trace and compile a jax function for these arguments, nothing cached."""
+    """CPU seconds to trace and compile a jax function for these arguments, nothing cached."""
     import jax
 
-    start = time.perf_counter()
+    start = time.process_time()
     jax.jit(lambda *a: f(*a)).lower(*args).compile()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _times(f, args, repeats):
     _wait(f(*args))
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         _wait(f(*args))
-        yield time.perf_counter() - start
+        yield time.process_time() - start
 
 
 def _wait(result):
