@@ -139,7 +139,9 @@ def test_many_times_are_as_exact_as_one(x64):
         m = m * (size / jnp.linalg.norm(m, 2))
         curve = symjax.exponential_curve(action, weights(a, (1, 2, 1), jnp.float32), (m,))
         many, exact = frames(curve, jnp.float64)
-        far = lambda x: jnp.stack([jnp.abs(p / q - 1).max() for p, q in zip(x, exact, strict=True)])
+        far = lambda x: jnp.stack(
+            [jnp.abs(p.astype(q.dtype) / q - 1).max() for p, q in zip(x, exact, strict=True)]
+        )
         return far(many), *map(far, frames(curve, jnp.float32))
 
     for size in (0.3, 1.0, 3.0, 8.0):
