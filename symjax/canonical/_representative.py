@@ -12,7 +12,7 @@ from ..matching._elements import Element
 from ..matching._match import _public_element, _public_params
 from ..matching._search import balanced
 from ..matching._solvers import add
-from ..matching._state import State, push, start, with_shifts
+from ..matching._state import State, element_error, push, start, with_shifts
 from ..matching._table import Factor, Table, host_leaves, make_table, to_complex
 
 SIGNED = ("linear", "orthogonal", "sign", "complex")
@@ -30,12 +30,16 @@ class Representative:
             eigenvalues that were put in order, and the least size of a sum that chose a sign. Below
             about 1e-6 the choice may differ between two models of one orbit.
         undecided: the symmetries (numbers in the list) of which something was not decided at all.
+        element_error: how far ``element`` takes the model from ``params``, relative to their norm;
+            well above rounding where many translations were not told apart: then ``params`` is
+            right and ``element`` must not be used.
     """
 
     params: PyTree
     element: Element
     margin: float
     undecided: tuple[int, ...]
+    element_error: float
 
 
 def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representative:
@@ -89,6 +93,7 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
         _public_element(table, symmetries, state, params),
         min(margins, default=1.0),
         tuple(sorted({table.factors[i].symmetry for i in undecided})),
+        element_error(table, leaves, state),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which group element brings two models together, and what merging them then gives."""
+"""Which group element brings two models together."""
 
 from ._elements import (
     apply_element as apply_element,

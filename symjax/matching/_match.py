@@ -16,7 +16,7 @@ from ._activations import push_activations
 from ._elements import Element
 from ._search import SAME, anchored, balanced, descend, isometries, shuffled, squared_distance
 from ._solvers import FLOOR, add
-from ._state import pull_back, start, with_shifts
+from ._state import element_error, pull_back, start, with_shifts
 from ._table import host_leaves, make_table
 from ._units import find_units
 
@@ -27,11 +27,14 @@ class Match:
 
     Attributes:
         element: one group element for each symmetry, in their order; see `apply_element`.
-        params: the parameters of B moved by it.
+        params: the parameters of B, moved; by ``element`` up to ``element_error``.
         before: the distance from A to B, over all floating leaves.
         after: the distance from A to the moved B; never more than ``before``, up to rounding.
         iterations: sweeps over all symmetries of the start that won.
         converged: whether its last sweep changed nothing.
+        element_error: how far ``element`` applied to B is from ``params``, relative to their norm:
+            rounding, unless many translations that do not commute were not told apart; then
+            ``notes`` says so, ``params`` is still right and ``element`` must not be used.
         start: which start won: "as given", "anchored" or "restart 1", ...
         notes: what a reader of the numbers must know, such as a group that the weights do not fix.
     """
@@ -43,6 +46,7 @@ class Match:
     iterations: int
     converged: bool
     start: str
+    element_error: float
     notes: tuple[str, ...] = ()
 
 
@@ -106,6 +110,7 @@ def match(
     assert best is not None
     _, name, state, sweeps, converged = best
     state = with_shifts(table, leaves, state)
+    error = element_error(table, leaves, state)
     return Match(
         _public_element(table, symmetries, state, params_b),
         moved := _public_params(table, state, params_b),
@@ -114,7 +119,9 @@ def match(
         sweeps,
         converged,
         name,
+        error,
         (
+            *_not_reached(error),
             *_undetermined(table, symmetries, target, "A"),
             *_undetermined(table, symmetries, leaves, "B"),
         ),
@@ -196,6 +203,15 @@ def _public_params(table, state, params):
         for i, (leaf, here) in enumerate(zip(leaves, state.leaves, strict=True))
     ]
     return jax.tree.unflatten(structure, moved)
+
+
+def _not_reached(error):
+    """A note where the element does not lead to the parameters that are handed back."""
+    if error > SAME:
+        yield (
+            f"`element` applied to B is {error:.1g} (relative) from `params`: its translations "
+            "were not told apart. Use `params`, not `element`."
+        )
 
 
 def _undetermined(table, symmetries, leaves, model):

@@ -74,7 +74,7 @@ def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> Sta
     """The state with the translations that, after the rest of its element, lead to its leaves.
 
     They do not all commute (one may move what another reads), so they are found one after the
-    other until the leaves are reached.
+    other until the leaves are reached, or the gap stops shrinking: `element_error` says which.
     """
     shifts = [i for i, f in enumerate(table.factors) if f.kind == "shift"]
     if not shifts:
@@ -99,6 +99,16 @@ def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> Sta
             here = apply_to(table.factors[i], v, here)
             element[i] = element[i] + v
     return replace(state, element=tuple(element))
+
+
+def element_error(table: Table, origin: Sequence[np.ndarray], state: State) -> float:
+    """How far the element takes the origin from the state's leaves, relative to their norm."""
+    here = list(origin)
+    for i in sorted(range(len(table.factors)), key=lambda i: table.factors[i].order):
+        here = apply_to(table.factors[i], state.element[i], here)
+    gap = sum(np.sum((a - b) ** 2) for a, b in zip(state.leaves, here, strict=True))
+    size = sum(np.sum(a**2) for a in state.leaves)
+    return float(np.sqrt(gap / max(size, np.finfo(float).tiny)))
 
 
 def pull_back(table: Table, state: State, by: State) -> State:

@@ -6,6 +6,7 @@ import pytest
 import symjax
 from symjax import GeneralLinear, Leg, Orthogonal, Permutation, SignFlip, Translation, matching
 
+from ..discovery.zoo import case
 from ..helpers import relative_error
 from .models import draw_element, forward, mlp, mlp_symmetries, symmetry
 
@@ -185,3 +186,22 @@ def test_a_rank_deficient_basis_is_said():
     assert any("rank 3 of 4" in note for note in found.notes)
     assert np.isfinite(found.after)
     assert found.after <= found.before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["swiglu", "attention_grouped_bias", "llama", "gpt2"])
+def test_an_element_of_found_symmetries_leads_to_the_params_or_says_that_it_does_not(name, x64):
+    apply, a, inputs = case(name).build(jax.random.key(0))
+    symmetries = symjax.find_symmetries(apply, a, *inputs).exact
+    b = matching.apply_element(
+        symmetries,
+        [s.group.random(jax.random.key(i), scale=0.3) for i, s in enumerate(symmetries)],
+        a,
+    )
+    found = symjax.match(symmetries, a, b)
+    error = relative_error(matching.apply_element(symmetries, found.element, b), found.params)
+    # In the same units by two ways: both are rounding, or both are the gap.
+    assert error <= 1.1 * found.element_error + 1e-10
+    assert (found.element_error > 1e-7) == any(
+        "must not" in n or "not told" in n for n in found.notes
+    )
