@@ -118,7 +118,10 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
     items += [symmetry for symmetry, _, _ in turned]
     for modulus, make in ((0, assembly.scale_symmetry), (2, assembly.sign_symmetry)):
         ledger = assembly.ledger(modulus, found)
-        for _, kind, row in turned:
+        for symmetry, kind, row in turned:
+            # Pairs that turn by one angle: their scales are in a change of basis as well.
+            if modulus == 0 and not ledger.span(kind).reduce(row):
+                overlap += symmetry.group.dimension // 2
             assembly.account(ledger, kind, row)
         if modulus:
             exact = Scales(nodes, graph.outputs, 2, loose=False).solutions()

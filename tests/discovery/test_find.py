@@ -17,6 +17,8 @@ SHORT = {
     "exponential": 0,
     # Dimensions without rotation among rotary pairs: GL of them.
     "rotary_zero_frequency_bias": 24,
+    # Pairs that turn by one angle: GL(2) and the complex scales are found, of GL(2) over C.
+    "rotary_equal_frequencies": 22,
     # The statistics as parameters: their shift and scale go together with those of the layer.
     "batch_norm_inference_state_as_parameters": 12,
     "eqx_batch_norm_inference": 12,
