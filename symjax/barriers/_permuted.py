@@ -30,7 +30,7 @@ class PermutedWitness(eqx.Module):
 
     ``m`` is the scale, +inf where not ``holds``; ``separation`` is min over P of |W_l P S| where
     ``enumerated``, else a lower bound of it; ``ranks_overlap`` is rank W_l + rank S > n,
-    ``homogeneous`` that sigma(c z) = c sigma(z) at the c > 0 that were tried.
+    ``homogeneous`` that sigma is sigma(1) z^k or sigma(-1) |z|^k where it was tried: at Z, Z/2, 4Z.
     """
 
     m: Float[Array, ""]
@@ -52,26 +52,34 @@ def permuted_witness(
     sigma: Callable[[Array], Array],
     barrier: Number,
     *,
-    lipschitz: Number = 1.0,
+    degree: float = 1.0,
+    y: Float[Array, "o k"] | None = None,
 ) -> PermutedWitness:
-    """A scale m from which on no permutation of the hidden units brings the midpoint below b.
+    """A scale m from which on every permutation of the hidden units leaves the midpoint above b.
 
-    At a zero-loss point W of |Y - W_l sigma(Z)|^2, Z = W_{l-1} f, and its rescaled copy
-    W' = (m W_{l-1}, W_l / m), for every permutation P
+    For a point W of the loss |Y - W_l S|^2, S = sigma(Z), Z = W_{l-1} f, and its rescaled copy
+    W' = (m W_{l-1}, W_l / m^k) of the same loss, for every permutation P the loss half-way,
 
-        |Y - (W_l + W_l P / m) sigma(Z + m P^-1 Z) / 4|^2 > b,
-        m >= max(1, (4 / mu)(sqrt(b) + 3/4 |Y| + 1/2 |W_l|_2 L |Z|)),  mu = min_P |W_l P S|,
+        |Y - 2^-(k+1) (W_l + W_l P / m^k) sigma(Z + m P^-1 Z)|^2 > |Y - W_l S|^2 + b,
 
-    S = sigma(Z). sigma acts on entries, is Lipschitz with constant L = ``lipschitz``, and
-    homogeneous of degree one for c > 0 (ReLU, leaky ReLU, the identity: L = 1). The paper prints
-    the second point without its prime, and then P = I gives 0; corrected here. Its hypothesis is
+    at the m given here and every larger one. With mu = min_P |W_l P S|, w = |W_l|_2,
+    R = 2^(k+1) (sqrt(b + |Y - W_l S|^2) + |Y - 2^-(k+1) W_l S|) and a = max |sigma(+-1)|,
+
+        k >= 1:  m = max(1, w D / mu + ((R + w D) / mu)^(1/k)),
+                 D^2 = k^2 a^2 sum over samples j of (2 max_i |Z_ij|)^(2k-2) |Z_j|^2,
+        k < 1:   m = max(1, ((R + 2 w D) / mu)^(1/k)),    D = 2^(1-k) a | |Z|^k |.
+
+    sigma acts on entries, is continuous, and homogeneous of degree k > 0 for positive factors
+    (ReLU, leaky ReLU, the identity: k = 1; a square or squared ReLU: k = 2). ``y`` are the labels;
+    without them W is at zero loss, Y = W_l S. The paper prints the second point without its prime,
+    and then P = I gives 0; its constants are for k = 1 only; corrected here. The hypothesis is
     mu > 0, for this W. It is decided by trying every P for n <= 8; for larger n by the lower bound
     mu^2 >= sum_i of the i-th smallest eigenvalue of W_l^T W_l times the i-th largest of S S^T,
     positive just where rank W_l + rank S > n. Where it is not certified (for n > 8 it may still be
-    true) ``m`` is +inf and ``holds`` False. |Y| is |W_l S|, the loss being zero.
+    true) ``m`` is +inf and ``holds`` False.
 
-    Differentiable where no two permutations tie. Raises ValueError for matrices that do not chain
-    and a concrete negative ``barrier`` or ``lipschitz``.
+    Differentiable where no two permutations tie. Raises ValueError for matrices that do not chain,
+    a degree that is not positive and a concrete negative ``barrier``.
 
     Paper: Prop. 5.4.
 
@@ -94,16 +102,22 @@ def permuted_witness(
         w_last.shape[1] == n,
         f"`w_last` (o, n) and `z` (n, k) do not chain: {w_last.shape} and {z.shape}.",
     )
-    require_at_least(0, barrier=barrier, lipschitz=lipschitz)
+    require(
+        y is None or (y.shape == (w_last.shape[0], z.shape[1]) and y.dtype == w_last.dtype),
+        f"`y` must have shape {(w_last.shape[0], z.shape[1])} and the dtype of `w_last`, "
+        f"got {describe(y)}.",
+    )
+    require_at_least(0, barrier=barrier)
+    require(
+        isinstance(degree, (int, float)) and 0 < degree < float("inf"),
+        f"`degree` must be a positive number, got {degree!r}.",
+    )
     dtype = w_last.dtype
     compute = computing_dtype(dtype)
     w, z = w_last.astype(compute), z.astype(compute)
     s = sigma(z)
-    (height, slope), _ = as_floats(
-        barrier=jnp.asarray(barrier, compute), lipschitz=jnp.asarray(lipschitz, compute)
-    )
+    (height,), _ = as_floats(barrier=jnp.asarray(barrier, compute))
     of_w, of_s = (jnp.linalg.svd(a, compute_uv=False) for a in (w, s))
-    w_norm = jnp.max(of_w)
     of_w, of_s = _certain(of_w, w.shape), _certain(of_s, s.shape)
     ranks_overlap = jnp.sum(of_w > 0) + jnp.sum(of_s > 0) > n
     enumerated = n <= _ENUMERATED
@@ -111,15 +125,20 @@ def permuted_witness(
     # Rounding of the products themselves: below this the minimum may be zero.
     floor = 4 * n * float(jnp.finfo(compute).eps) * frobenius(w) * frobenius(s)
     separated = separation > floor
-    y_norm = frobenius(mm(w, s))
-    need = jnp.sqrt(height) + 0.75 * y_norm + 0.5 * w_norm * slope * frobenius(z)
-    m = jnp.maximum(4 * need / jnp.where(separated, separation, 1.0), 1.0)
+    output = mm(w, s)
+    y = output if y is None else y.astype(compute)
+    loss = jnp.sum((y - output) ** 2)
+    half = 2.0 ** -(degree + 1)
+    need = (safe_sqrt(height + loss) + frobenius(y - half * output)) / half
+    sides = jnp.abs(sigma(jnp.array([1.0, -1.0], compute)))
+    change = jnp.max(of_w) * jnp.max(sides) * _modulus(z, degree)
+    m = _scale(need, change, jnp.where(separated, separation, 1.0), degree)
     return PermutedWitness(
         m=jnp.where(separated, m, jnp.inf).astype(dtype),
         separation=separation.astype(dtype),
         ranks_overlap=ranks_overlap,
         separated=separated,
-        homogeneous=_is_homogeneous(sigma, z, s),
+        homogeneous=_is_homogeneous(sigma, z, s, degree),
         enumerated=enumerated,
     )
 
@@ -154,9 +173,32 @@ def _permutations(n):
     return np.array(list(itertools.permutations(range(n))), np.int32)
 
 
-def _is_homogeneous(sigma, z, s):
-    tolerance = 16 * float(jnp.finfo(z.dtype).eps)
-    flags = [
-        jnp.all(jnp.abs(sigma(c * z) - c * s) <= tolerance * jnp.abs(c * s)) for c in (0.5, 4.0)
-    ]
-    return flags[0] & flags[1]
+def _modulus(z, degree):
+    """D with |sigma(P Z + Z / m) - sigma(P Z)| <= a D m^-min(k, 1) for every P and m >= 1."""
+    size = jnp.where(z == 0, 1.0, jnp.abs(z))  # powers of zero have no derivative
+    if degree < 1:
+        powers: Array = jnp.where(z == 0, 0.0, size**degree)
+        return 2 ** (1 - degree) * frobenius(powers)
+    twice = 2 * jnp.max(jnp.where(z == 0, 0.0, size), axis=0, keepdims=True)
+    weighted: Array = jnp.where(twice > 0, twice, 1.0) ** (degree - 1) * z
+    return degree * frobenius(weighted)
+
+
+def _scale(need, change, separation, degree):
+    """The m >= 1 from which on mu m^k > R + w D (m^(k - min(k, 1)) + 1)."""
+    if degree < 1:
+        return jnp.maximum(((need + 2 * change) / separation) ** (1 / degree), 1.0)
+    rest = ((need + change) / separation) ** (1 / degree)
+    return jnp.maximum(change / separation + rest, 1.0)
+
+
+def _is_homogeneous(sigma, z, s, degree):
+    """Whether sigma is what two of its values and the degree make of it, near and at ``z``."""
+    sides = sigma(jnp.array([1.0, -1.0], z.dtype))
+    tolerance = 16 * float(jnp.finfo(z.dtype).eps) * max(degree, 1.0)
+    flags = []
+    for c in (0.5, 1.0, 4.0):
+        predicted = jnp.where(z > 0, sides[0], sides[1]) * jnp.abs(c * z) ** degree
+        error = jnp.abs((s if c == 1 else sigma(c * z)) - predicted)
+        flags.append(jnp.all(error <= tolerance * jnp.abs(predicted)))
+    return flags[0] & flags[1] & flags[2]

@@ -58,6 +58,10 @@ def orbit_components(
         >>> orbit_components((full, full)).count, orbit_components((thin, thin)).count
         (2, 1)
     """
+    require(
+        isinstance(weights, Sequence),
+        f"`weights` must be a sequence of matrices, got {type(weights).__name__}.",
+    )
     chain = [as_matrix(f"weights[{i}]", w) for i, w in enumerate(weights)]
     require(len(chain) >= 1, "`weights` must hold at least one matrix, got none.")
     for i, (v, w) in enumerate(itertools.pairwise(chain), 1):

@@ -201,13 +201,15 @@ def permuted_pair(
     sigma: Callable[[Array], Array],
     barrier: Number,
     *,
-    lipschitz: Number = 1.0,
+    degree: float = 1.0,
+    y: Float[Array, "o k"] | None = None,
 ) -> PermutedPair:
-    """Two zero-loss points whose midpoint is above a barrier whatever the hidden permutation.
+    """Two points of one loss whose midpoint is above a barrier whatever the hidden permutation.
 
-    p = (W_{l-1}, W_l) reads ``features`` f and fits Y = W_l sigma(W_{l-1} f); q = (m W_{l-1},
-    W_l / m), with the m of `symjax.barriers.permuted_witness`, which has the conditions on sigma.
-    At alpha = 1/2 the loss on the chord from p to q with its hidden units in any order exceeds
+    p = (W_{l-1}, W_l) reads ``features`` f and has the loss |Y - W_l sigma(W_{l-1} f)|^2, zero
+    without labels ``y``; q = (m W_{l-1}, W_l / m^k), k = ``degree``, with the m of
+    `symjax.barriers.permuted_witness`, which has the conditions on sigma. At alpha = 1/2 the loss
+    on the chord from p to q with its hidden units in any order exceeds that of p by more than
     ``barrier``. The printed statement is false: without primes on the second point it speaks of the
     chord from p to itself.
 
@@ -219,7 +221,7 @@ def permuted_pair(
     Example:
         >>> ones = jnp.ones((2, 1))
         >>> found = permuted_pair(jnp.eye(2), ones.T, ones, jax.nn.relu, barrier=1.0)
-        >>> bool(found.certified), float(found.pair.scale)
+        >>> bool(found.certified), round(float(found.pair.scale), 3)
         (True, 7.0)
     """
     for name, a in (("w_prev", w_prev), ("features", features)):
@@ -233,9 +235,9 @@ def permuted_pair(
     )
     dtype = computing_dtype(w_prev.dtype)
     z = mm(w_prev.astype(dtype), features.astype(dtype)).astype(w_prev.dtype)
-    witness = permuted_witness(w_last, z, sigma, barrier, lipschitz=lipschitz)
+    witness = permuted_witness(w_last, z, sigma, barrier, degree=degree, y=y)
     m = jnp.where(witness.holds, witness.m, 1.0).astype(w_prev.dtype)
-    action, p = rescaling_action(1), (w_prev, w_last)
+    action, p = rescaling_action(degree), (w_prev, w_last)
     pair = make_pair(
         p,
         action(m, p),

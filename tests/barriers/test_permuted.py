@@ -13,13 +13,13 @@ relu = jax.nn.relu
 leaky = lambda z: jax.nn.leaky_relu(z, 0.2)
 
 
-def smallest_midpoint(w, z, sigma, m):
+def smallest_midpoint(w, z, sigma, m, degree=1, y=None):
     """min over P of the loss half-way between W and P.W', the last layers formed one by one."""
-    y = w @ sigma(z)
+    y = w @ sigma(z) if y is None else y
     least = np.inf
     for p in itertools.permutations(range(z.shape[0])):
         matrix = np.eye(z.shape[0])[list(p)]
-        middle = 0.5 * (w + w @ matrix / m) @ sigma(0.5 * (z + m * matrix.T @ z))
+        middle = 0.5 * (w + w @ matrix / m**degree) @ sigma(0.5 * (z + m * matrix.T @ z))
         least = min(least, float(np.sum((y - np.asarray(middle)) ** 2)))
     return least
 
@@ -44,6 +44,37 @@ def test_prop_5_4_no_permutation_brings_the_midpoint_below_the_barrier():
     failed = barriers.permuted_witness(jnp.zeros((1, 3)), jnp.ones((3, 1)), relu, 1.0)
     assert not bool(failed.holds)
     assert np.isinf(failed.m)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("degree", "sigma"),
+    [
+        (2.0, np.square),
+        (2.0, lambda z: np.where(z > 0, 1.0, -0.3) * z**2),
+        (3.0, lambda z: z**3),
+        (0.5, lambda z: np.where(z > 0, 1.0, -2.0) * np.abs(z) ** 0.5),
+        (1.0, lambda z: np.maximum(z, 0.1 * z)),
+    ],
+)
+def test_every_degree_and_points_away_from_zero_loss(degree, sigma):
+    rng = np.random.default_rng(5)
+    for case in range(6):
+        w, z = rng.normal(size=(2, 4)), rng.normal(size=(4, 3))
+        y = w @ sigma(z) + (case % 2) * rng.normal(size=(2, 3))
+        barrier = float(10.0 ** rng.uniform(-2, 3))
+        found = barriers.permuted_witness(
+            *map(jnp.asarray, (w, z)),
+            lambda z: jnp.asarray(sigma(np.asarray(z))),
+            barrier,
+            degree=degree,
+            y=jnp.asarray(y),
+        )
+        assert bool(found.holds)
+        loss = np.sum((y - w @ sigma(z)) ** 2)
+        for factor in (1.0, 5.0, 100.0):
+            m = factor * float(found.m)
+            assert smallest_midpoint(w, z, sigma, m, degree, y) > loss + barrier
 
 
 @pytest.mark.usefixtures("x64")
@@ -114,3 +145,7 @@ def test_bad_arguments():
         barriers.permuted_witness(jnp.ones((2, 3)), jnp.ones((3, 4), jnp.int32), relu, 1.0)
     with pytest.raises(ValueError, match="`barrier` must be at least 0"):
         barriers.permuted_witness(jnp.ones((2, 3)), jnp.ones((3, 4)), relu, -1.0)
+    with pytest.raises(ValueError, match="`degree` must be a positive number, got 0"):
+        barriers.permuted_witness(jnp.ones((2, 3)), jnp.ones((3, 4)), relu, 1.0, degree=0)
+    with pytest.raises(ValueError, match=r"`y` must have shape \(2, 4\)"):
+        barriers.permuted_witness(jnp.ones((2, 3)), jnp.ones((3, 4)), relu, 1.0, y=jnp.ones((4, 2)))

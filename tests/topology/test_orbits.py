@@ -246,6 +246,7 @@ def test_scalar_networks():
     ("call", "message"),
     [
         (lambda: orbit_components(()), "at least one matrix"),
+        (lambda: orbit_components(3), "`weights` must be a sequence of matrices, got int"),
         (lambda: orbit_components((np.eye(2), np.eye(3))), r"`weights\[1\]` \(3, 3\) does not"),
         (lambda: orbit_components((np.eye(2) * np.nan,)), r"`weights\[0\]` holds a NaN"),
         (lambda: orbit_components((np.eye(2) * 1j,)), r"`weights\[0\]` must be a real matrix"),

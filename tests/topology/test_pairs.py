@@ -165,6 +165,15 @@ def test_permuted_pairs_keep_their_barrier_under_every_permutation():
             assert np.sum((y - b @ relu(a @ f)) ** 2) > barrier
         a, b = found.pair.curve(0.6)
         np.testing.assert_allclose(b @ relu(a @ f), y, rtol=1e-12)
+    # A squared ReLU, away from zero loss.
+    y = y + rng.normal(size=y.shape)
+    square = lambda z: jax.nn.relu(z) ** 2
+    found = permuted_pair(*map(jnp.asarray, (w1, w2, f)), square, 2.0, degree=2, y=jnp.asarray(y))
+    loss = lambda a, b: np.sum((y - b @ relu(a @ f) ** 2) ** 2)
+    assert bool(found.certified)
+    np.testing.assert_allclose(loss(*found.pair.curve(0.6)), loss(w1, w2), rtol=1e-11)
+    for order in itertools.permutations(range(4)):
+        assert loss(*found.permuted_chord(jnp.array(order))(0.5)) > loss(w1, w2) + 2.0
 
 
 def test_permuted_pairs_say_what_is_not_certified():
