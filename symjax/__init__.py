@@ -12,6 +12,7 @@ from . import (
     groups as groups,
     linalg as linalg,
     matching as matching,
+    merging as merging,
     networks as networks,
     topology as topology,
     training as training,

@@ -21,6 +21,7 @@ from symjax import (
     ensembles,
     geometry,
     linalg,
+    merging,
     networks,
     topology,
     training,
@@ -40,6 +41,7 @@ NUMERICAL = (
     "ensembles",
     "geometry",
     "linalg",
+    "merging",
     "networks",
     "topology",
     "training",
@@ -53,6 +55,7 @@ V, U, X, Y = jnp.ones((3, 2)), jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones((2, 
 PAIR = (V, U)
 DEEP = symjax.deep_linear_action((2, 3, 2))
 NEURONS = symjax.neuron_rescaling_action(3)
+SCALES = [symjax.Symmetry("scales", NEURONS, ("0", "1"))]
 SCALAR = jnp.asarray(0.5)
 TIMES = jnp.linspace(0.0, 1.0, 5)
 GROUPS = [
@@ -236,6 +239,26 @@ CALLS = {
     "canonical.audit": (
         lambda w, seed: canonical.audit(NEURONS, squared, w, key=jax.random.key(seed), steps=2),
         (PAIR, jnp.asarray(0)),
+    ),
+    "merging.reset_statistics": (
+        lambda s, x: merging.reset_statistics(lambda s, x: 0.9 * s + 0.1 * x.mean(1), s, [x]),
+        (jnp.zeros(2), X),
+    ),
+    "merging.repair": (
+        lambda p, q: merging.repair(
+            lambda w: {"z": (w[0] @ X).T}, p, p, q, {"z": [symjax.Leg(0, 0)]}
+        ),
+        (PAIR, PAIR),
+    ),
+    "merging.transport_task_vector": (
+        lambda p, q: merging.transport_task_vector(SCALES, (jnp.ones(3),), p, q),
+        (PAIR, PAIR),
+    ),
+    "merging.averaging_forecast": (
+        lambda w, m: merging.averaging_forecast(
+            squared, symjax.exponential_curve(NEURONS, w, m), tolerance=1.0, cells=2
+        ),
+        (PAIR, jnp.ones(3)),
     ),
     "ensembles.curve_family": (
         lambda p, q: ensembles.curve_family(symjax.chord(p, q), TIMES),

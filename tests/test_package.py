@@ -35,6 +35,7 @@ STAGES = [
     {"_orbits"},
     {"matching"},
     {"canonical"},
+    {"merging"},
     {"transforms"},
     {"networks", "training"},
     {"bands", "ensembles"},

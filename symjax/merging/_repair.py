@@ -1,0 +1,137 @@
+"""REPAIR: hidden units of a merged model with the mean and spread that its parents' have."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._checks import describe, is_floating, require, require_same_tree
+from ..actions import Leg
+from ..actions._linear import find_leaf, leaf_names
+from ..linalg._precision import computing_dtype
+
+Preactivations = Callable[[PyTree], Mapping[str, Float[Array, "... units"]]]
+
+
+def repair(
+    preactivations: Preactivations,
+    params: PyTree,
+    params_a: PyTree,
+    params_b: PyTree,
+    units: Mapping[str, Sequence[Leg]],
+    *,
+    alpha: float | Array = 0.5,
+) -> PyTree:
+    """The merged model with hidden units rescaled to its parents' statistics (Jordan et al. 2023).
+
+    Averaging makes hidden units vary less than in either parent, more so with depth. Every unit of
+    z = W x + b is given back the mean (1 - alpha) mean_A + alpha mean_B and the standard deviation
+    (1 - alpha) std_A + alpha std_B, by scaling its row of W and b and shifting b, layer after layer
+    in the order of ``units``. B must be aligned with A first (`symjax.match`).
+
+    ``preactivations(params)`` runs the model on data and returns, for each name, what a linear
+    layer computes, units along the last axis (move the channels of a convolution there). ``units``
+    maps the same names, in the order of the forward pass, to the legs that write it: one
+    `symjax.Leg` for the weight, with the axis of its units, and one for the bias if there is one.
+    Without a bias only the spread can be mended. A unit that is constant on the data keeps its
+    scale. Works under jit, and vmap over ``alpha``.
+
+    Raises ValueError for models that differ in structure, a name that ``preactivations`` does not
+    return, sizes that do not fit, or a leg that is conjugated by gains.
+
+    Example:
+        >>> from symjax import Leg
+        >>> x = jnp.linspace(-1.0, 1.0, 11)
+        >>> hidden = lambda p: {"z": x[:, None] * p["w"][None] + p["b"][None]}
+        >>> a = {"b": jnp.array([1.0]), "w": jnp.array([2.0])}
+        >>> b = {"b": jnp.array([3.0]), "w": jnp.array([-2.0])}
+        >>> merged = {"b": jnp.array([2.0]), "w": jnp.array([0.5])}
+        >>> mended = repair(hidden, merged, a, b, {"z": [Leg("w", 0), Leg("b", 0)]})
+        >>> [round(float(v[0]), 5) for v in (mended["w"], mended["b"])]
+        [2.0, 2.0]
+    """
+    require_same_tree("params_a", params_a, "params_b", params_b)
+    require_same_tree("params", params, "params_a", params_a)
+    places = _places(preactivations, params, units)
+    a, b = (_moments(preactivations(p), units) for p in (params_a, params_b))
+    alpha = jnp.asarray(alpha)
+    require(alpha.ndim == 0, f"`alpha` must be one number, got {describe(alpha)}.")
+    between = lambda x, y: x + alpha.astype(x.dtype) * (y - x)
+    targets = jax.tree.map(between, a, b)
+
+    def mend(i, leaves):
+        # One trace for all layers: each round measures all of them and corrects the i-th.
+        found = _moments(preactivations(jax.tree.unflatten(structure, leaves)), units)
+        for number, (name, legs) in enumerate(units.items()):
+            changed = _corrected(leaves, places[name], legs, found[name], targets[name])
+            for place, leaf in changed.items():
+                leaves = [
+                    jnp.where(i == number, leaf, old) if at == place else old
+                    for at, old in enumerate(leaves)
+                ]
+        return leaves
+
+    leaves, structure = jax.tree.flatten(params)
+    mended = jax.lax.fori_loop(0, len(units), mend, leaves)
+    touched = {place for row in places.values() for place in row}
+    kept = [x if i in touched else y for i, (x, y) in enumerate(zip(mended, leaves, strict=True))]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _moments(values, units):
+    """Mean and standard deviation of each unit over everything else."""
+
+    def one(z):
+        z = z.reshape(-1, z.shape[-1]).astype(computing_dtype(z.dtype))
+        mean = z.mean(0)
+        return mean, jnp.sqrt(jnp.mean((z - mean[None]) ** 2, 0))
+
+    return {name: one(values[name]) for name in units}
+
+
+def _corrected(leaves, places, legs, found, target):
+    """The leaves that write these units, so that their moments become the target."""
+    (mean, std), (goal, spread) = found, target
+    tiny = float(jnp.finfo(std.dtype).eps) * (jnp.abs(mean) + spread)
+    scale = jnp.where(std > tiny, spread / jnp.where(std > tiny, std, 1.0), 1.0)
+    changed = {}
+    for number, (place, leg) in enumerate(zip(places, legs, strict=True)):
+        leaf = leaves[place].astype(computing_dtype(leaves[place].dtype))
+        rows = leg.read(leaf)
+        factor = jnp.expand_dims(scale, 1).astype(rows.dtype)
+        rows = factor * rows
+        if number == 1:  # the bias: z -> scale (z - mean) + goal
+            rows = rows + (goal - scale * mean)[:, None].astype(rows.dtype)
+        changed[place] = leg.write(leaf, rows).astype(leaves[place].dtype)
+    return changed
+
+
+def _places(preactivations, params, units):
+    require(len(units) > 0, "`units` must name at least one layer, got none.")
+    values = jax.eval_shape(preactivations, params)
+    names, leaves, places = leaf_names(params), jax.tree.leaves(params), {}
+    for name, legs in units.items():
+        require(
+            name in values,
+            f"`units` names {name!r}, which `preactivations` does not return: {sorted(values)}.",
+        )
+        require(
+            is_floating(values[name]) and len(values[name].shape) >= 2,
+            f"`preactivations` must return a floating array (..., units) for {name!r}, got "
+            f"{describe(values[name])}.",
+        )
+        require(
+            len(legs) in (1, 2) and all(isinstance(leg, Leg) and not leg.gains for leg in legs),
+            f"`units[{name!r}]` must be a Leg for the weight and one for the bias, without gains.",
+        )
+        places[name] = [find_leaf(leg.leaf, names) for leg in legs]
+        for i, (place, leg) in enumerate(zip(places[name], legs, strict=True)):
+            rows = jax.eval_shape(leg.read, leaves[place]).shape
+            wanted = values[name].shape[-1]
+            require(
+                rows[0] == wanted and (i == 0 or rows[1] == 1),
+                f"`units[{name!r}][{i}]` moves {rows[0]} rows of {rows[1]} of leaf {leg.leaf!r}; "
+                f"expected {wanted} rows" + (" of 1, a bias." if i else "."),
+            )
+    return places
