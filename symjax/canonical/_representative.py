@@ -30,9 +30,8 @@ class Representative:
             eigenvalues that were put in order, and the least size of a sum that chose a sign. Below
             about 1e-6 the choice may differ between two models of one orbit.
         undecided: the symmetries (numbers in the list) of which something was not decided at all.
-        element_error: how far ``element`` takes the model from ``params``, relative to their norm;
-            well above rounding where many translations were not told apart: then ``params`` is
-            right and ``element`` must not be used.
+        element_error: how far ``element`` takes the model from ``params``, relative to their norm:
+            rounding, in float64.
     """
 
     params: PyTree
@@ -45,8 +44,9 @@ class Representative:
 def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representative:
     """A point that depends only on the orbit, by convention; modulo the whole group (host-only).
 
-    First the norm is made least over scales, matrices and translations (`minimum_norm`); isometries
-    are left. Then, in this order:
+    First the norm is made least over scales and matrices (`minimum_norm`) and over translations,
+    where a leaf that makes up for what is added to others counts little; isometries are left. Then,
+    in this order:
 
     - matrices of GL(n) and O(n): rows become the eigenvectors of the Gram matrix X X^T of all that
       the group moves, by falling eigenvalue;

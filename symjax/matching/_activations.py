@@ -7,9 +7,10 @@ from jaxtyping import Array
 
 from .._checks import describe, require
 from ..discovery import Symmetry
+from ._places import Place
 from ._solvers import FLOOR, nearest
 from ._state import State, push
-from ._table import Place, Table
+from ._table import Table
 
 
 def push_activations(

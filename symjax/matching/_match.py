@@ -33,8 +33,7 @@ class Match:
         iterations: sweeps over all symmetries of the start that won.
         converged: whether its last sweep changed nothing.
         element_error: how far ``element`` applied to B is from ``params``, relative to their norm:
-            rounding, unless many translations that do not commute were not told apart; then
-            ``notes`` says so, ``params`` is still right and ``element`` must not be used.
+            rounding, in float64; ``notes`` warns where it is not.
         start: which start won: "as given", "anchored" or "restart 1", ...
         notes: what a reader of the numbers must know, such as a group that the weights do not fix.
     """

@@ -1,10 +1,10 @@
 """Coordinate descent over the factors of a table, and where to start it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from ._shifts import nearest_shift
+from ._shifts import nearest_shifts
 from ._solvers import balance, compact, nearest, unit_gain
 from ._state import State, push
 from ._table import Factor, Table
@@ -13,7 +13,7 @@ from ._units import Units, assign_units
 STILL = 1e-7
 """A sweep that lowers the squared distance by less than this part of it is the last one."""
 
-SAME = 1e-7
+SAME = 1e-6
 """Models nearer than this part of their size are on one orbit: nothing is left to improve."""
 
 
@@ -21,14 +21,19 @@ def balanced(table: Table, state: State, free: Sequence[int], *, sweeps: int = 2
     """The point of smallest norm on the orbit under scalings, matrices and translations.
 
     Unique up to isometries (`balance`), so two models of one orbit differ by isometries after it.
+    Of translations this takes weights: with c -= u, b += W u and W += v m^T the plain norm has
+    several minima; as b counts little (`Table.weights`), c and W m are first made small.
     """
     kinds = ("scale", "complex", "linear", "shift")
     moving = [i for i in free if table.factors[i].kind in kinds or i in table.gauged]
+    shifts = shifts_of(table, moving)
+    others = [i for i in moving if i not in shifts]
     places = {leaf for i in moving for leaf in table.factors[i].leaves}
     norm = np.inf
     for _ in range(sweeps):
-        for i in moving:
+        for i in others:
             state = push(table, state, i, _level(table, state, i))
+        state = push_shifts(table, shifts, [0 * x for x in state.leaves], state, table.weights)
         before, norm = norm, sum(np.sum(state.leaves[leaf] ** 2) for leaf in places)
         # A one-sided scale may raise the norm; the square of what is left to move is the change.
         if abs(before - norm) <= 1e-13 * norm:
@@ -36,10 +41,29 @@ def balanced(table: Table, state: State, free: Sequence[int], *, sweeps: int = 2
     return state
 
 
+def shifts_of(table: Table, free: Sequence[int]) -> tuple[int, ...]:
+    """The translations among some factors."""
+    return tuple(i for i in free if table.factors[i].kind == "shift")
+
+
+def push_shifts(
+    table: Table,
+    shifts: Sequence[int],
+    target: Sequence[np.ndarray],
+    state: State,
+    weights: Mapping[int, float] | None = None,
+) -> State:
+    """The state moved by the shifts that bring it nearest to the target, found at once."""
+    if not shifts:
+        return state
+    vectors = nearest_shifts({i: table.factors[i] for i in shifts}, target, state.leaves, weights)
+    for i, v in vectors.items():
+        state = push(table, state, i, v)
+    return state
+
+
 def _level(table, state, i):
     factor, leaves = table.factors[i], state.leaves
-    if factor.kind == "shift":
-        return nearest_shift(factor, [0 * x for x in leaves], leaves)
     if i in table.gauged:
         place = table.gauged[i]
         return unit_gain(factor, place, place.unfold(leaves))
@@ -74,16 +98,22 @@ def pairs_of(
 
 
 def improve(
-    table: Table, units: Units, target: Sequence[np.ndarray], state: State, i: int, isometric: bool
+    table: Table,
+    units: Units,
+    target: Sequence[np.ndarray],
+    state: State,
+    group: tuple[int, ...],
+    isometric: bool,
 ) -> State:
-    """The state after one factor has been moved to its best, or the same state."""
+    """The state after one factor (or all shifts) moved to its best, or the same state."""
+    i = group[0]
     factor = table.factors[i]
-    moved = {*factor.leaves}
+    moved = {leaf for j in group for leaf in table.factors[j].leaves}
     if isometric and i in units:
         new = assign_units(table, units[i], target, state)
         moved |= {leaf for j in units[i].inner for leaf in table.factors[j].leaves}
     elif factor.kind == "shift":
-        new = push(table, state, i, nearest_shift(factor, target, state.leaves))
+        new = push_shifts(table, group, target, state)
     else:
         solve = compact if isometric else nearest
         h = solve(factor, pairs_of(factor, target, state.leaves))
@@ -108,9 +138,11 @@ def descend(
     everywhere = sorted({leaf for i in free for leaf in table.factors[i].leaves})
     distance = squared_distance(target, state.leaves, everywhere)
     enough = SAME**2 * squared_distance(target, [0 * x for x in target], everywhere)
+    shifts = shifts_of(table, free)
+    groups = [(i,) for i in free if i not in shifts] + [shifts] * bool(shifts)
     for sweep in range(sweeps):
-        for i in random.permutation(np.asarray(free, int)):
-            state = improve(table, units, target, state, int(i), isometric)
+        for i in random.permutation(len(groups)):
+            state = improve(table, units, target, state, groups[i], isometric)
         before, distance = distance, squared_distance(target, state.leaves, everywhere)
         if before - distance <= STILL * before or distance <= enough:
             return state, sweep + 1, True

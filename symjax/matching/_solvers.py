@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ._table import Factor, Place, to_complex
+from ._places import Place
+from ._table import Factor, to_complex
 
 Pair = tuple[Place, np.ndarray, np.ndarray]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._shifts import add_shift, nearest_shift
+from ._shifts import add_shift, nearest_shifts
 from ._table import Factor, Table, acts_after, compose, invert, move
 
 
@@ -73,30 +73,31 @@ def _conjugate(other, c, rows):
 def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> State:
     """The state with the translations that, after the rest of its element, lead to its leaves.
 
-    They do not all commute (one may move what another reads), so they are found one after the
-    other until the leaves are reached, or the gap stops shrinking: `element_error` says which.
+    They do not all commute, so what is left of the gap is solved for again: a commutator lands
+    where fewer shifts are left. The leaves are reached, so any weights have the same solution;
+    leaves count the less, the more often they add up what others hold, which keeps shifts apart
+    that share a bias.
     """
-    shifts = [i for i, f in enumerate(table.factors) if f.kind == "shift"]
+    shifts = {i: f for i, f in enumerate(table.factors) if f.kind == "shift"}
     if not shifts:
         return state
     base, element = list(origin), list(state.element)
     for i in sorted(range(len(table.factors)), key=lambda i: table.factors[i].order):
         if i not in shifts:
             base = apply_to(table.factors[i], element[i], base)
-    places = {leaf for i in shifts for leaf in table.factors[i].leaves}
-    size = sum(np.sum(state.leaves[p] ** 2) for p in places)
+        else:
+            element[i] = table.factors[i].identity()
+    size = sum(np.sum(state.leaves[p] ** 2) for p in table.weights)
     best = np.inf
-    for _ in range(300):
+    for _ in range(30):
         here = base
-        for i in shifts:
-            here = apply_to(table.factors[i], element[i], here)
-        gap = sum(np.sum((state.leaves[p] - here[p]) ** 2) for p in places)
-        if gap <= 1e-26 * size or gap > 0.999 * best:
+        for i, factor in shifts.items():
+            here = apply_to(factor, element[i], here)
+        gap = sum(np.sum((state.leaves[p] - here[p]) ** 2) for p in table.weights)
+        if gap <= 1e-29 * size or gap > 0.5 * best:
             break
         best = gap
-        for i in shifts:
-            v = nearest_shift(table.factors[i], state.leaves, here)
-            here = apply_to(table.factors[i], v, here)
+        for i, v in nearest_shifts(shifts, state.leaves, here, table.weights).items():
             element[i] = element[i] + v
     return replace(state, element=tuple(element))
 

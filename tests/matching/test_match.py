@@ -190,7 +190,8 @@ def test_a_rank_deficient_basis_is_said():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["swiglu", "attention_grouped_bias", "llama", "gpt2"])
-def test_an_element_of_found_symmetries_leads_to_the_params_or_says_that_it_does_not(name, x64):
+def test_an_element_of_found_symmetries_leads_to_the_params(name, x64):
+    # gpt2 has 15 groups of translations, many of which do not commute.
     apply, a, inputs = case(name).build(jax.random.key(0))
     symmetries = symjax.find_symmetries(apply, a, *inputs).exact
     b = matching.apply_element(
@@ -200,8 +201,5 @@ def test_an_element_of_found_symmetries_leads_to_the_params_or_says_that_it_does
     )
     found = symjax.match(symmetries, a, b)
     error = relative_error(matching.apply_element(symmetries, found.element, b), found.params)
-    # In the same units by two ways: both are rounding, or both are the gap.
-    assert error <= 1.1 * found.element_error + 1e-10
-    assert (found.element_error > 1e-7) == any(
-        "must not" in n or "not told" in n for n in found.notes
-    )
+    assert error < 1e-10  # rounding of a hundred products at scales up to e^2
+    assert found.element_error < 1e-10

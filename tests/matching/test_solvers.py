@@ -17,8 +17,9 @@ from symjax import (
     Translation,
 )
 from symjax.matching import _solvers
-from symjax.matching._shifts import nearest_shift
-from symjax.matching._table import Factor, Place, Step, move
+from symjax.matching._places import Place, Step
+from symjax.matching._shifts import nearest_shifts
+from symjax.matching._table import Factor, move
 
 VECTOR, COVECTOR = Place(0, (0,), "vector"), Place(1, (0,), "covector")
 
@@ -135,10 +136,18 @@ def test_shift_is_least_squares():
         Step(1, None, (0,), (1,), -1.0, ((2, None, (1, 0), 1),)),
     )
     factor = Factor(0, 0, Translation(4), (), steps, (4,))
-    v = nearest_shift(factor, [0 * b, 0 * c, w], [b, c, w])
-    matrix = np.concatenate([np.eye(4), -w])
-    expected = np.linalg.lstsq(matrix, -np.concatenate([b, c]))[0]
-    np.testing.assert_allclose(v[0], expected, rtol=1e-10)
+    other = Factor(1, 0, Translation(3), (), (Step(1, None, (0,), (0,), 1.0),), (3,))
+    for factors, matrix in (
+        ({5: factor}, np.block([[np.eye(4)], [-w]])),
+        ({5: factor, 9: other}, np.block([[np.eye(4), np.zeros((4, 3))], [-w, np.eye(3)]])),
+    ):
+        for weights in ({0: 1.0, 1: 1.0}, {0: 2.0, 1: 0.5}):
+            found = nearest_shifts(factors, [0 * b, 0 * c, w], [b, c, w], weights)
+            scale = np.repeat([weights[0], weights[1]], [4, 3])
+            gap = -np.concatenate([b, c]) * scale
+            expected = np.linalg.lstsq(scale[:, None] * matrix, gap)[0]
+            found = np.concatenate([v[0] for v in found.values()])
+            np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
