@@ -36,8 +36,8 @@ def logarithm(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array,
     n = a.shape[-1]
     eye = jnp.eye(n, dtype=a.dtype)
     exponent, centred, usable = _centre(a)
-    c, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
-    log = 2.0 * jnp.exp2(halvings.astype(a.dtype)) * _artanh(c)
+    c, square, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
+    log = 2.0 * jnp.exp2(halvings.astype(a.dtype)) * _artanh(c, square)
     error = frobenius(exponential(log) - centred) / frobenius(centred)
     trusted = usable & (error <= _RESIDUAL[_bits(a)])
     log, error = _rotation_where(usable & ~trusted, centred, log, error)
@@ -92,11 +92,11 @@ def _centre(a: Array) -> tuple[Array, Array, Array]:
 def signed_logdet(a: Float[Array, "n n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The sign of det a, 0 where a is singular to rounding, and log |det a|."""
     n = a.shape[-1]
-    lu, swaps, order = jax.lax.linalg.lu(jax.lax.stop_gradient(a))
+    lu, swaps, _ = jax.lax.linalg.lu(jax.lax.stop_gradient(a))
     pivots = jnp.diagonal(lu)
-    # A pivot is what is left of its row; left with rounding errors alone, the row is dependent.
-    rows = jnp.abs(a[order]).max(1)
-    regular = (jnp.abs(pivots) > 4 * n * jnp.finfo(a.dtype).eps * rows).all()
+    # A pivot is the largest that is left of its column: rounding errors alone, if it is dependent.
+    columns = jnp.abs(a).max(0)
+    regular = (jnp.abs(pivots) > 4 * n * jnp.finfo(a.dtype).eps * columns).all()
     odd = jnp.sum(swaps != jnp.arange(n, dtype=swaps.dtype)) + jnp.sum(pivots < 0)
     sign = jnp.where(odd % 2 == 0, 1.0, -1.0).astype(a.dtype)
     return jnp.where(regular, sign, 0.0), jnp.sum(jnp.log(jnp.abs(pivots)))
@@ -109,21 +109,24 @@ def _scaled(a: Array, exponent: Array) -> Array:
 
 
 def _cayley_of_root(a):
-    """The c of a^(1/2^k), and k, the smallest for which the series of artanh c converges fast."""
+    """The c of a^(1/2^k), c^2, and k, the smallest for which the series of artanh c converges fast.
 
-    def unfinished(state):
-        _, size, roots = state
-        # NaN, from a singular matrix on the way, ends the loop too.
-        return (size > _SERIES_REACH) & (roots < _MAX_ROOTS)
+    A root is a loop of one turn or none, so that c and its size are compiled at one place only.
+    """
 
     def step(state):
-        c, _, roots = state
-        c = _cayley(_root(c))
-        return c, _square_size(c), roots + 1
+        x, _, _, roots, _ = state
+        c = _cayley(x)
+        square = mm(c, c)
+        # NaN, from a singular matrix on the way, ends both loops.
+        more = (_square_size(square) > _SERIES_REACH) & (roots < _MAX_ROOTS)
+        rooted = lambda carry: (jnp.zeros_like(more), _root(carry[1]))
+        x = jax.lax.while_loop(lambda carry: carry[0], rooted, (more, c))[1]
+        return x, c, square, jnp.where(more, roots + 1, roots), more
 
-    c = _cayley(a)
-    c, _, roots = jax.lax.while_loop(unfinished, step, (c, _square_size(c), jnp.asarray(0)))
-    return c, roots
+    start = (a, a, a, jnp.asarray(0), jnp.asarray(True))
+    _, c, square, roots, _ = jax.lax.while_loop(lambda state: state[4], step, start)
+    return c, square, roots
 
 
 def _cayley(x):
@@ -132,9 +135,8 @@ def _cayley(x):
     return jnp.linalg.solve(x + eye, x - eye)
 
 
-def _square_size(c):
-    """A d with |c^(2k)| at most about d^k for k of 12 and more, which the tail of the series is."""
-    b = mm(c, c)
+def _square_size(b):
+    """A d with |b^k| at most about d^k for k of 12 and more, which the tail of the series is."""
     square = mm(b, b)
     fourth = mm(square, square)
     fifth = mm(fourth, b)
@@ -200,9 +202,9 @@ def _inverse_root(e):
     return polynomial([math.comb(2 * k, k) / 4**k for k in range(_ROOT_TERMS[_bits(e)])], e)
 
 
-def _artanh(c):
+def _artanh(c, square):
     terms = [1 / (2 * k + 1) for k in range(_SERIES_TERMS[_bits(c)])]
-    return mm(c, polynomial(terms, mm(c, c)))
+    return mm(c, polynomial(terms, square))
 
 
 def polynomial(coefficients: list[float], x: Float[Array, "n n"]) -> Float[Array, "n n"]:
