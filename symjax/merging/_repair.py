@@ -99,7 +99,7 @@ def _corrected(leaves, places, legs, found, target):
     for number, (place, leg) in enumerate(zip(places, legs, strict=True)):
         leaf = leaves[place].astype(computing_dtype(leaves[place].dtype))
         rows = leg.read(leaf)
-        factor = jnp.expand_dims(scale, 1).astype(rows.dtype)
+        factor = jnp.asarray(scale)[:, None].astype(rows.dtype)
         rows = factor * rows
         if number == 1:  # the bias: z -> scale (z - mean) + goal
             rows = rows + (goal - scale * mean)[:, None].astype(rows.dtype)
