@@ -177,7 +177,7 @@ def _modulus(z, degree):
     """D with |sigma(P Z + Z / m) - sigma(P Z)| <= a D m^-min(k, 1) for every P and m >= 1."""
     size = jnp.where(z == 0, 1.0, jnp.abs(z))  # powers of zero have no derivative
     if degree < 1:
-        powers = size**degree * (z != 0)
+        powers = size**degree * (z != 0).astype(z.dtype)
         return 2 ** (1 - degree) * frobenius(powers)
     twice = 2 * jnp.max(jnp.where(z == 0, 0.0, size), axis=0, keepdims=True)
     weighted: Array = jnp.where(twice > 0, twice, 1.0) ** (degree - 1) * z
