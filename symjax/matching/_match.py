@@ -1,6 +1,7 @@
 """The group element that brings one model nearest to another."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -14,7 +15,16 @@ from ..groups import Product
 from ..linalg._precision import computing_dtype
 from ._activations import push_activations
 from ._elements import Element
-from ._search import SAME, anchored, balanced, descend, isometries, shuffled, squared_distance
+from ._search import (
+    ROUGH,
+    SAME,
+    anchored,
+    balanced,
+    descend,
+    isometries,
+    shuffled,
+    squared_distance,
+)
 from ._solvers import FLOOR, add
 from ._state import element_error, pull_back, start, with_shifts
 from ._table import host_leaves, make_table
@@ -96,18 +106,20 @@ def match(
 
     given, free = push_activations(table, symmetries, start(table, leaves), activations or {})
     best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
+    search = functools.partial(
+        descend, table, find_units(table, free), target, free=free, isometric=False, random=random
+    )
     for name, before, state in _starts(table, target, given, free, restarts, random):
-        units = find_units(table, free)
-        state, sweeps, converged = descend(
-            table, units, target, state, free=free, isometric=False, random=random
-        )
+        state, sweeps, _ = search(state, still=ROUGH)
         distance = squared_distance(target, state.leaves, floating)
         if best is None or distance < best[0]:
-            best = distance, name, state, before + sweeps, converged
+            best = distance, name, state, before + sweeps
         if best[0] <= SAME**2 * size:
             break
     assert best is not None
-    _, name, state, sweeps, converged = best
+    _, name, state, before = best
+    state, sweeps, converged = search(state)
+    sweeps += before
     state = with_shifts(table, leaves, state)
     error = element_error(table, leaves, state)
     return Match(

@@ -10,8 +10,9 @@ from ._state import State, push
 from ._table import Factor, Table
 from ._units import Units, assign_units
 
-STILL = 1e-7
-"""A sweep that lowers the squared distance by less than this part of it is the last one."""
+STILL, ROUGH = 1e-7, 1e-4
+"""A sweep that lowers the squared distance by less than this part of it is the last one: of the
+start that won, and of one that is still to be compared with others."""
 
 SAME = 1e-6
 """Models nearer than this part of their size are on one orbit: nothing is left to improve."""
@@ -132,21 +133,51 @@ def descend(
     free: Sequence[int],
     isometric: bool,
     random: np.random.Generator,
+    still: float = STILL,
     sweeps: int = 500,
 ) -> tuple[State, int, bool]:
-    """Move one factor after the other to its best until a whole sweep changes nothing."""
+    """Move one factor after the other to its best until a whole sweep changes nothing.
+
+    A factor that is at its best is left out until a leaf that it moves or reads has changed.
+    """
     everywhere = sorted({leaf for i in free for leaf in table.factors[i].leaves})
     distance = squared_distance(target, state.leaves, everywhere)
     enough = SAME**2 * squared_distance(target, [0 * x for x in target], everywhere)
     shifts = shifts_of(table, free)
     groups = [(i,) for i in free if i not in shifts] + [shifts] * bool(shifts)
+    around = [_leaves_around(table, units, group) for group in groups]
+    settled: list[list[np.ndarray] | None] = [None] * len(groups)
     for sweep in range(sweeps):
         for i in random.permutation(len(groups)):
-            state = improve(table, units, target, state, groups[i], isometric)
+            here = [state.leaves[leaf] for leaf in around[i]]
+            if _same(settled[i], here):
+                continue
+            new = improve(table, units, target, state, groups[i], isometric)
+            done = new is state or _exact(table, units, groups[i])
+            state = new
+            settled[i] = [state.leaves[leaf] for leaf in around[i]] if done else None
         before, distance = distance, squared_distance(target, state.leaves, everywhere)
-        if before - distance <= STILL * before or distance <= enough:
+        if before - distance <= still * before or distance <= enough:
             return state, sweep + 1, True
     return state, sweeps, False
+
+
+def _same(before, here):
+    return before is not None and all(x is y for x, y in zip(before, here, strict=True))
+
+
+def _exact(table, units, group):
+    """Whether one move brings a factor to its best, so that another would change nothing."""
+    return group[0] not in units and table.factors[group[0]].kind not in ("linear", "shift")
+
+
+def _leaves_around(table, units, group):
+    """The leaves that a group of factors (with those inside its units) moves or reads."""
+    inner = [j for i in group if i in units for j in units[i].inner]
+    factors = [table.factors[i] for i in (*group, *inner)]
+    read = {leaf for f in factors for place in f.places for leaf, _ in place.gains}
+    read |= {leaf for f in factors for step in f.steps for leaf, *_ in step.others}
+    return sorted(read.union(*(f.leaves for f in factors)))
 
 
 def anchored(
