@@ -120,8 +120,10 @@ def _cayley_of_root(a):
         square = mm(c, c)
         # NaN, from a singular matrix on the way, ends both loops.
         more = (_square_size(square) > _SERIES_REACH) & (roots < _MAX_ROOTS)
-        rooted = lambda carry: (jnp.zeros_like(more), _root(carry[1]))
-        x = jax.lax.while_loop(lambda carry: carry[0], rooted, (more, c))[1]
+        # In a batch the loops run on for matrices that are done: x stays what it is for them, so
+        # that c is small again and its root fast. What a loop does not change is moved out of it.
+        rooted = lambda carry: (jnp.zeros_like(more), jnp.zeros_like(c), _root(carry[1]))
+        x = jax.lax.while_loop(lambda carry: carry[0], rooted, (more, c, x))[2]
         return x, c, square, jnp.where(more, roots + 1, roots), more
 
     start = (a, a, a, jnp.asarray(0), jnp.asarray(True))
