@@ -6,6 +6,7 @@ vectors. One implementation serves every such table.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,12 +22,24 @@ from ._linear import find_leaf, leaf_names
 
 
 class Factor(eqx.Module):
-    """A leaf (or part of one) to a power, with a name for each of its axes."""
+    """(scale leaf + offset)^power of a leaf or part of one, with a name for each of its axes.
+
+    ``absolute`` takes the power of the absolute value.
+    """
 
     leaf: str | int = eqx.field(static=True)
     names: tuple[int, ...] = eqx.field(static=True)
     block: Block | None = eqx.field(static=True, default=None)
-    power: int = eqx.field(static=True, default=1)
+    power: float = eqx.field(static=True, default=1.0)
+    absolute: bool = eqx.field(static=True, default=False)
+    scale: float = eqx.field(static=True, default=1.0)
+    offset: float = eqx.field(static=True, default=0.0)
+
+    def raised(self, part: Any) -> Any:
+        """The numbers to multiply with, from the entries of the leaf or of its block."""
+        inner = self.scale * part + self.offset
+        inner = abs(inner) if self.absolute else inner
+        return inner ** (int(self.power) if self.power == int(self.power) else self.power)
 
 
 class ShiftLeg(eqx.Module):
@@ -110,7 +123,7 @@ class ShiftAction(eqx.Module):
         operands = [vector.reshape(self.sizes), list(leg.vector)]
         for factor in leg.factors:
             leaf = leaves[find_leaf(factor.leaf, names)].astype(vector.dtype)
-            operands += [part_of(leaf, factor.block) ** factor.power, list(factor.names)]
+            operands += [factor.raised(part_of(leaf, factor.block)), list(factor.names)]
         kept = [name for name in leg.out if name is not None]
         step = jnp.einsum(*operands, kept, precision=jax.lax.Precision.HIGHEST)
         rest = [i for i, name in enumerate(leg.out) if name is None]

@@ -22,6 +22,7 @@ from ..groups import (
 )
 from ._elimination import Relations, Row
 from ._graph import Atom, Node, Tensor
+from ._identities import resolve_factor
 from ._indices import Index, Indices
 from ._monomials import Monomial, canonical, is_summed
 from ._phases import joint_axis
@@ -377,10 +378,12 @@ class Assembly:
         vector = tuple(map(name, monomial.shift[2]))
         factors = []
         for what, power, names in monomial.others:
-            tensor = self.tensors[what]
-            leaf, block, axes = self.place(tensor)
-            row = self._axis_names(tensor, block, axes, [name(n) for n in names], name)
-            factors.append(Factor(leaf, row, block, power))
+            made = resolve_factor(self.tensors[what])
+            assert made is not None
+            leaf, block, axes = self.place(made.leaf)
+            row = self._axis_names(made.leaf, block, axes, [name(n) for n in names], name)
+            whole = power * made.power, made.absolute, made.scale, made.offset
+            factors.append(Factor(leaf, row, block, *whole))
         tensor = self.tensors[number]
         leaf, block, axes = self.place(tensor)
         rank = self._rank(tensor, block)

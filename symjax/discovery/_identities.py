@@ -5,6 +5,7 @@ entries of a softmax sum to one, those of x - mean(x) to zero, with a gain g and
 the sum weighted by 1/g is the sum of b/g. It is found by symbolic algebra on the graph.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +15,47 @@ from ._rules_elementwise import Traits
 from ._scales import constant_number
 
 RECIPROCAL = Traits(Fraction(-1), 1)
+#: Functions of a leaf that may stand as a factor of a shift: (power, of the absolute value).
+POWERS = {"abs": (1.0, True), "sqrt": (0.5, False), "rsqrt": (-0.5, False)}
+
+
+@dataclass(frozen=True)
+class LeafPower:
+    """A leaf, ``scale * leaf + offset`` to a power, or the absolute value of it."""
+
+    leaf: Tensor
+    power: float = 1.0
+    absolute: bool = False
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+def resolve_factor(tensor: Tensor) -> LeafPower | None:
+    """What a factor of a shift is made of: a leaf, or a root or modulus of a leaf and a constant.
+
+    Its indices are those of the leaf, in the same order. None where it is anything else.
+    """
+    if tensor.kind == "leaf":
+        return LeafPower(tensor)
+    node = tensor.node
+    if node is None or tensor.has_data or node.kind != "pointwise" or node.name not in POWERS:
+        return None
+    inner, labels = node.operands[0]
+    scale, offset = 1.0, 0.0
+    if labels == node.out_labels and inner.node is not None and inner.node.kind == "linear":
+        offset, moving = 0.0, []
+        for row, c in zip(inner.node.operands, inner.node.coefficients, strict=True):
+            value = constant_number(row[0])
+            if value is None:
+                moving.append((row, c))
+            else:
+                offset += c * value
+        if len(moving) != 1 or moving[0][0][1] != inner.node.out_labels:
+            return None
+        ((inner, _), scale) = moving[0]
+    if labels != node.out_labels or inner.kind != "leaf":
+        return None
+    return LeafPower(inner, *POWERS[node.name], scale, offset)
 
 
 Form = dict[Any, Fraction]  # of monomials, and of symbols for sums that are not known
@@ -36,6 +78,24 @@ def _moved(form: Form | None, position: dict) -> Form | None:
     return result
 
 
+def _is_contraction(node: Node | None) -> bool:
+    return node is not None and node.kind == "product" and bool(node.summed) and not node.frozen
+
+
+def _contraction(node: Node, kept: dict[int, int]) -> Form:
+    """A product, summed over all labels but those that are kept (at some positions), as a symbol.
+
+    A contraction of which an index is then summed is the same contraction with that index dropped.
+    """
+    order: dict[int, int] = {}
+    rows = tuple(
+        (t.number, tuple(order.setdefault(x, len(order)) for x in labels))
+        for t, labels in node.operands
+    )
+    pairs = tuple(sorted((order[x], p) for x, p in kept.items()))
+    return {("contraction", rows, pairs): fraction(node.coefficients[0])}
+
+
 class Identities:
     """Questions about sums of tensors, answered once each."""
 
@@ -53,7 +113,7 @@ class Identities:
         value = constant_number(tensor)
         if value is not None:
             return {ONE: fraction(value)} if value else {}
-        if tensor.kind == "leaf":
+        if tensor.kind == "leaf" or resolve_factor(tensor) is not None:
             return {canonical([(tensor.number, 1, tuple(range(len(tensor.atoms))))]): Fraction(1)}
         node = tensor.node
         if node is None or tensor.has_data or node.kind not in ("linear", "product", "pointwise"):
@@ -114,6 +174,9 @@ class Identities:
             found = self._of_linear(node, gone, weight)
         elif node is not None and node.kind == "product" and not node.frozen:
             found = self._of_product(node, gone, weight)
+        if found is None and weight == ONE and _is_contraction(node):
+            kept = {x: p for p, x in enumerate(node.out_labels) if p not in gone}
+            found = _contraction(node, kept)
         if found is None and weight == ONE:
             kept = tuple((p, p) for p in range(len(tensor.atoms)) if p not in gone)
             found = {("sum", tensor.number, gone, kept): Fraction(1)}
@@ -184,6 +247,9 @@ class Identities:
                 total: Form = {}
                 add_into(total, form, factor * fraction(node.coefficients[0]))
                 return total
+        if _is_contraction(node):
+            form = _contraction(node, {x: at[i] for i, x in enumerate(node.out_labels)})
+            return {key: factor * c for key, c in form.items()}
         return {("tensor", tensor.number, tuple(sorted(at.items()))): factor}
 
     def _of_product(self, node: Node, gone, weight):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _terms as terms
+from ._layout import NeedsRefinement
 from ._reader import Reader, rule
-from ._values import Term
+from ._values import Term, Value
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Traits:
 
 
 NOTHING = Traits()
+#: A mask along one axis that changes more often than this is not followed piece by piece.
+MOST_PIECES = 8
 TRAITS = {
     "abs": Traits(Fraction(1), 0),
     "sign": Traits(Fraction(0), 1),
@@ -56,6 +59,17 @@ def power(reader: Reader, term: Term, exponent: float, name: str) -> Term:
     degree = Fraction(float(exponent)).limit_denominator(1000)
     traits = Traits(degree, int(exponent) % 2 if integral else None)
     return pointwise(reader, [term], traits, name)
+
+
+def cut_by_mask(reader: Reader, mask: Value) -> None:
+    """Cut an axis where a known mask changes, so that what it singles out stands apart."""
+    tensor = mask.blocks.get((0,) * len(mask.axes), (None, ()))[0]
+    if len(mask.blocks) != 1 or tensor is None or tensor.value is None or tensor.value.ndim != 1:
+        return
+    points = np.flatnonzero(np.diff(tensor.value != 0)) + 1
+    if 0 < len(points) < MOST_PIECES:
+        reader.refinements.cut(tensor.atoms[0], points.tolist())
+        raise NeedsRefinement
 
 
 def _dtype(equation):
@@ -177,6 +191,9 @@ def _clamp(reader, equation, low, x, high):
 
 @rule("select_n")
 def _select(reader, equation, which, *cases):
+    which = reader.lift(which)
+    cut_by_mask(reader, which)
+
     def make(row):
         chosen = terms.number(row[0])
         if chosen is not None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from ._elimination import Relations, Row, independent
 from ._graph import Node, Tensor
-from ._identities import Identities
+from ._identities import Identities, resolve_factor
 from ._monomials import (
     ONE,
     Monomial,
@@ -140,7 +140,7 @@ class Shifts:
 
     def _of_leaves(self, monomial):
         return bool(monomial.others) and all(
-            what in self.tensors and self.tensors[what].kind == "leaf"
+            what in self.tensors and resolve_factor(self.tensors[what]) is not None
             for what, _, _ in monomial.others
         )
 
@@ -225,7 +225,7 @@ class Shifts:
         if polynomial is not None:
             for m in polynomial:
                 for what, _, _ in m.others:
-                    self.tensors.setdefault(what, _leaf_inside(tensor, what))
+                    self.tensors.setdefault(what, _tensor_inside(tensor, what))
             return {m.rename(lambda p: labels[p]): c for m, c in polynomial.items()}
         return {canonical([(tensor.number, 1, labels)]): Fraction(1)}
 
@@ -265,7 +265,7 @@ class Shifts:
                     continue
                 shape = weight.rename(lambda p, new=place: new)
                 for what, _, _ in shape.others:
-                    self.tensors.setdefault(what, _leaf_inside(x, what))
+                    self.tensors.setdefault(what, _tensor_inside(x, what))
                 free = [(("shift", kind_of(tensor, rest)), 1, tuple(_by_kind(tensor, rest)))]
                 held = self.offered.setdefault(tensor.number, {})
                 held[canonical([*free, *shape.factors])] = None
@@ -339,10 +339,17 @@ class Shifts:
             on_leaves = [
                 {u: c for u, c in row.items() if self.tensors[u[0]].kind == "leaf"} for row in rows
             ]
-            rows = independent([r for r in on_leaves if r and _factors_rest(r)])
+            rows = independent([r for r in on_leaves if r and self._factors_rest(r)])
             if rows:
                 result[kind] = rows
         return result
+
+    def _factors_rest(self, row):
+        """Whether no leaf that moves stands as a factor."""
+        moved = {number for number, _ in row}
+        factors = [self.tensors[what] for _, m in row for what, _, _ in m.others]
+        resolved = [resolve_factor(t) for t in factors]
+        return not any(f is None or f.leaf.number in moved for f in resolved)
 
     def _is_a_shift(self, solution):
         """Whether no product has both of its factors shifted: then nothing is of second order."""
@@ -365,11 +372,6 @@ class Shifts:
                     for u in {u for form in (a, b) for row in form.values() for u in row}:
                         self.product_index.setdefault(u, []).append(i)
         return self.product_index
-
-
-def _factors_rest(row):
-    moved = {number for number, _ in row}
-    return not any(what in moved for _, m in row for what, _, _ in m.others)
 
 
 def _by_kind(tensor, positions):
@@ -402,8 +404,8 @@ def _bare_leaf(tensor, labels):
     return (tensor, labels) if tensor.kind in ("leaf", "carry") else (None, ())
 
 
-def _leaf_inside(tensor, number):
-    """The leaf with a number among those that a tensor is computed from."""
+def _tensor_inside(tensor, number):
+    """The tensor with a number among those that a tensor is computed from."""
     waiting = [tensor]
     while waiting:
         here = waiting.pop()

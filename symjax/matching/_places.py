@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..actions import Block, Gain
+from ..actions import Block, Factor, Gain
 from ..groups import Representation, power_of
 
 Leaves: TypeAlias = Sequence[np.ndarray] | Mapping[int, np.ndarray]
@@ -84,7 +84,7 @@ class Step:
     vector: tuple[int, ...]
     out: tuple[int | None, ...]
     coefficient: float
-    others: tuple[tuple[int, Block | None, tuple[int, ...], int], ...] = ()
+    others: tuple[tuple[int, Factor], ...] = ()
 
 
 def part(leaf: np.ndarray, block: Block | None) -> np.ndarray:

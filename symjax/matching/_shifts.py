@@ -111,11 +111,12 @@ class _Bound:
         shape = part(leaves[step.leaf], step.block).shape
         self.spread = int(np.prod([shape[i] for i in self.rest]))
         # Axes of the vector that are summed and that nothing else has meet a one.
-        known = set(self.kept).union(*(o[2] for o in step.others))
+        known = set(self.kept).union(*(f.names for _, f in step.others))
         lone = {n: s for s, n in zip(sizes, step.vector, strict=True) if n not in known}
         operands = [np.ones(tuple(lone.values())), list(lone)]
-        for leaf, block, names, power in step.others:
-            operands += [part(leaves[leaf], block) ** power, list(names)]
+        for leaf, factor in step.others:
+            entries = part(leaves[leaf], factor.block)
+            operands += [factor.raised(entries), list(factor.names)]
         ends = dict.fromkeys([*step.vector, *self.kept])
         self.names = [n for n in ends if any(n in o for o in operands[1::2])]
         self.matrix = np.einsum(*operands, self.names, optimize=True)

@@ -287,7 +287,7 @@ def _place_of(leg, at, group, params):
 
 def _step_of(leg, params):
     names = leaf_names(params)
-    others = tuple((find_leaf(f.leaf, names), f.block, f.names, f.power) for f in leg.factors)
+    others = tuple((find_leaf(f.leaf, names), f) for f in leg.factors)
     return Step(find_leaf(leg.leaf, names), leg.block, leg.vector, leg.out, leg.coefficient, others)
 
 

@@ -18,7 +18,9 @@ def move(action, params, rng):
     leaves = {name: np.asarray(x) for name, (_, x) in zip(names, flat, strict=True)}
     change = shifted if isinstance(action, ShiftAction) else multiplied
     moved = change(action, leaves, rng)
-    result = [moved[n].astype(x.dtype) if n in moved else x for n, (_, x) in zip(names, flat)]
+    result = [
+        moved[n].astype(x.dtype) if n in moved else x for n, (_, x) in zip(names, flat, strict=True)
+    ]
     return jax.tree.unflatten(structure, result)
 
 
@@ -53,12 +55,10 @@ def multiplied(action, leaves, rng):
             values = part(leaves[gain.leaf], gain.block).transpose(np.argsort(axes))
             values = values.reshape([n if a in axes else 1 for a, n in enumerate(rows.shape)])
             gains = gains * (gain.scale * values + gain.offset) ** gain.power
-        front = lambda x: np.moveaxis(x, leg.axes, range(len(leg.axes)))
+        matrix = np.moveaxis(rows / gains, leg.axes, range(len(leg.axes)))
         size = int(np.prod([rows.shape[a] for a in leg.axes]))
-        matrix = front(rows / gains)
-        new = (representation(drawn, leg.representation) @ matrix.reshape(size, -1)).reshape(
-            matrix.shape
-        )
+        flat = representation(drawn, leg.representation) @ matrix.reshape(size, -1)
+        new = flat.reshape(matrix.shape)
         new = gains * np.moveaxis(new, range(len(leg.axes)), leg.axes)
         full = leaf.reshape(-1).copy()
         full[where] = new
@@ -108,10 +108,9 @@ def shifted(action, leaves, rng):
     for leg in action.legs:
         operands = [vector, list(leg.vector)]
         for factor in leg.factors:
-            operands += [
-                part(leaves[factor.leaf], factor.block) ** factor.power,
-                list(factor.names),
-            ]
+            inner = factor.scale * part(leaves[factor.leaf], factor.block) + factor.offset
+            inner = np.abs(inner) if factor.absolute else inner
+            operands += [inner**factor.power, list(factor.names)]
         step = np.einsum(*operands, [n for n in leg.out if n is not None])
         step = np.expand_dims(step, [i for i, n in enumerate(leg.out) if n is None])
         full = moved.get(leg.leaf, leaves[leg.leaf]).astype(np.float64).reshape(-1)

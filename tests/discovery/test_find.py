@@ -20,16 +20,9 @@ SHORT = {
     "rotary_zero_frequency_bias": 24,
     # Pairs that turn by one angle: GL(2) and the complex scales are found, of GL(2) over C.
     "rotary_equal_frequencies": 22,
-    # The statistics as parameters: their shift and scale go together with those of the layer.
-    "batch_norm_inference_state_as_parameters": 12,
-    "eqx_batch_norm_inference": 12,
     # A gain between a norm and a stream that passes it by.
     "post_layer_norm": 12,
-    # Sums in a narrower dtype than the model's: its shifts hold to that dtype's rounding only.
-    "nnx_attention": 16,
-    # GL fixing one vector only; what a layer's masked unit leaves.
-    "mean_subtracted": 9,
-    "one_unit_masked": 4,
+    # An index that runs backwards is not seen to be the same one.
     "reversed": 1,
 }
 
