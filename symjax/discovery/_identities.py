@@ -78,8 +78,8 @@ def _moved(form: Form | None, position: dict) -> Form | None:
     return result
 
 
-def _is_contraction(node: Node | None) -> bool:
-    return node is not None and node.kind == "product" and bool(node.summed) and not node.frozen
+def _is_contraction(node: Node) -> bool:
+    return node.kind == "product" and bool(node.summed) and not node.frozen
 
 
 def _contraction(node: Node, kept: dict[int, int]) -> Form:
@@ -174,7 +174,7 @@ class Identities:
             found = self._of_linear(node, gone, weight)
         elif node is not None and node.kind == "product" and not node.frozen:
             found = self._of_product(node, gone, weight)
-        if found is None and weight == ONE and _is_contraction(node):
+        if found is None and weight == ONE and node is not None and _is_contraction(node):
             kept = {x: p for p, x in enumerate(node.out_labels) if p not in gone}
             found = _contraction(node, kept)
         if found is None and weight == ONE:
@@ -247,7 +247,7 @@ class Identities:
                 total: Form = {}
                 add_into(total, form, factor * fraction(node.coefficients[0]))
                 return total
-        if _is_contraction(node):
+        if node is not None and _is_contraction(node):
             form = _contraction(node, {x: at[i] for i, x in enumerate(node.out_labels)})
             return {key: factor * c for key, c in form.items()}
         return {("tensor", tensor.number, tuple(sorted(at.items()))): factor}
