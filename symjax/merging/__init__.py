@@ -6,6 +6,7 @@ from ._forecast import (
 )
 from ._repair import repair as repair
 from ._report import (
+    ROUNDING as ROUNDING,
     MergingReport as MergingReport,
     MetricAudit as MetricAudit,
     merging_report as merging_report,

@@ -54,6 +54,8 @@ def repair(
     require_same_tree("params_a", params_a, "params_b", params_b)
     require_same_tree("params", params, "params_a", params_a)
     places = _places(preactivations, params, units)
+    # Parents that are constants of a program would be run by its compiler, which takes minutes.
+    params_a, params_b = jax.lax.optimization_barrier((params_a, params_b))
     a, b = (_moments(preactivations(p), units) for p in (params_a, params_b))
     alpha = jnp.asarray(alpha)
     require(alpha.ndim == 0, f"`alpha` must be one number, got {describe(alpha)}.")
@@ -94,13 +96,13 @@ def _corrected(leaves, places, legs, found, target):
     """The leaves that write these units, so that their moments become the target."""
     (mean, std), (goal, spread) = found, target
     tiny = float(jnp.finfo(std.dtype).eps) * (jnp.abs(mean) + spread)
-    scale = jnp.where(std > tiny, spread / jnp.where(std > tiny, std, 1.0), 1.0)
+    kept, one = std > tiny, jnp.ones_like(std)
+    scale = jax.lax.select(kept, spread / jax.lax.select(kept, std, one), one)
     changed = {}
     for number, (place, leg) in enumerate(zip(places, legs, strict=True)):
         leaf = leaves[place].astype(computing_dtype(leaves[place].dtype))
         rows = leg.read(leaf)
-        factor = jnp.asarray(scale)[:, None].astype(rows.dtype)
-        rows = factor * rows
+        rows = scale[:, None].astype(rows.dtype) * rows
         if number == 1:  # the bias: z -> scale (z - mean) + goal
             rows = rows + (goal - scale * mean)[:, None].astype(rows.dtype)
         changed[place] = leg.write(leaf, rows).astype(leaves[place].dtype)

@@ -155,7 +155,8 @@ def merging_report(
         moved = [x - y for x, y in zip(*ends, strict=True) if is_floating(x)]
         return found, norm(moved)
 
-    measured, distances = zip(*(jax.device_get(measure(c)) for c in curves.values()), strict=True)
+    rows = (jax.device_get(measure(curve)) for curve in curves.values())
+    measured, distances = zip(*rows, strict=True)
     metrics = {}
     for name, sign in signs.items():
         along, midpoint, height = (np.stack([m[name][i] for m in measured]) for i in range(3))

@@ -21,5 +21,9 @@ STUDIES: dict[str, str] = {
     "components": "How many components minima have: formulas, labels, paths and the grid",
     "minima": "Which component of the minimum SGD ends in, and the pass to the next one",
     "digits": "A network trained on digits, moved along its symmetry: accuracy and loss",
+    "merging": "Averaging two networks: what each group of symmetries buys, on four architectures",
 }
 """Every study's name with one line about it; the module ``symjax.studies.<name>`` runs it."""
+
+APART = ("merging",)
+"""Studies that are not of the paper and take minutes: `reproduce` leaves them to `run`."""

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from . import STUDIES
+from . import APART, STUDIES
 from ._log import replace_file
 from ._report import table
 from ._result import Statement, StudyError
@@ -31,7 +31,7 @@ def reproduce(
     say: Callable[[str], None] = print_at_once,
     watch: Callable[[str], Callable[[float, str], None]] | None = None,
 ) -> bool:
-    """Run every study at its default size under ``out``/<study>, and say what held.
+    """Run every study of the paper at its default size under ``out``/<study>, and say what held.
 
     ``say`` takes finished lines, ``watch(study)`` gives that study's progress callable. A study
     that fails is reported and the others still run. Returns whether all of them ran.
@@ -42,8 +42,8 @@ def reproduce(
     out, how = Path(out), how or How()
     # Studies that an interrupted run finished are no obstacle.
     check_target(out, MARK, how.overwrite, ignore=STUDIES)
-    modules = {name: load(name) for name in STUDIES}
-    for name in STUDIES:
+    modules = {name: load(name) for name in STUDIES if name not in APART}
+    for name in modules:
         check_target(out / name, name, how.overwrite)
     rows: list[tuple[str, Statement]] = []
     failed, seconds = [], {}

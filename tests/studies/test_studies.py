@@ -18,6 +18,7 @@ from symjax.studies import (
     figure2,
     figure3b,
     figure4,
+    merging,
     minima,
 )
 from symjax.studies._dataset import Stored
@@ -33,6 +34,7 @@ SMALL = {
     "components": {"cases": 30, "paths": 8},
     "minima": {"networks": 40, "steps": 1500, "paths": 3},
     "digits": {"curves": 2, "steps": 150},
+    "merging": {"pairs": 1, "steps": 150},
 }
 FAILS = {"Thm. 6.2 as printed"}
 """Statements that are expected not to hold."""
@@ -107,6 +109,8 @@ def test_configurations_are_documented_and_start_with_the_seed(name):
         (curvature, {"networks": 0}),
         (minima, {"networks": 1}),
         (digits, {"steps": 0}),
+        (merging, {"pairs": 0}),
+        (merging, {"restarts": -1}),
     ],
 )
 def test_options_out_of_range_are_named(module, options):
