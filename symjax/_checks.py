@@ -77,6 +77,27 @@ def is_floating(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def require_callable(name: str, value: Any) -> None:
+    """Raise ValueError unless an argument can be called."""
+    require(callable(value), f"`{name}` must be a function, got a {type(value).__name__}.")
+
+
+def require_floating_leaves(params: PyTree) -> None:
+    """Raise ValueError unless ``params`` holds floating arrays and no bare Python number."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    for path, leaf in leaves:
+        require(
+            not isinstance(leaf, float | complex),
+            f"`params` leaf '{path_name(path)}' is the Python number {leaf!r}: make it an array, "
+            "such as jnp.asarray of it.",
+        )
+    got = ", ".join(sorted({describe(x) for _, x in leaves})[:4]) or "no leaf"
+    require(
+        any(is_floating(x) for _, x in leaves),
+        f"`params` must hold at least one floating array, got {got}.",
+    )
+
+
 def describe(leaf: Any) -> str:
     """A short description of a leaf for an error message, such as ``float32[3,4]``."""
     if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):

@@ -116,11 +116,16 @@ def from_linen(
         >>> sorted(params), apply(params, jnp.ones(2)).shape
         (['bias', 'kernel'], (3,))
     """
-    _flax("linen")
+    linen = _flax("linen")
+    require(
+        isinstance(module, linen.Module),
+        f"`module` must be a flax.linen.Module, got {type(module).__name__}.",
+    )
     require(
         isinstance(variables, dict) and "params" in variables,
         f"`variables` must be a dictionary with the collection 'params', got {_kind(variables)}.",
     )
+    require(bool(jax.tree.leaves(variables["params"])), "`variables` holds no parameters.")
     run = (lambda module, *inputs, **options: module(*inputs, **options)) if call is None else call
     state = {name: tree for name, tree in variables.items() if name != "params"}
 

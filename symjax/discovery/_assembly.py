@@ -1,4 +1,7 @@
-"""From what the channels found to symmetries: groups, legs, and a count without double counting."""
+"""From what the channels found to symmetries: groups, legs, and a count without double counting.
+
+Shifts have a file of their own, `_shift_tables`.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +10,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from ..actions import Block, Factor, Gain, Leg, ShiftAction, ShiftLeg, linear_action
+from ..actions import Block, Gain, Leg, ShiftLeg, linear_action
 from ..groups import (
     AbstractGroup,
     ComplexScaling,
@@ -18,13 +21,10 @@ from ..groups import (
     PositiveScaling,
     Power,
     SignFlip,
-    Translation,
 )
 from ._elimination import Relations, Row
 from ._graph import Atom, Node, Tensor
-from ._identities import resolve_factor
 from ._indices import Index, Indices
-from ._monomials import Monomial, canonical, is_summed
 from ._phases import joint_axis
 from ._report import Symmetry
 from ._spaces import Space, Spaces
@@ -306,118 +306,6 @@ class Assembly:
         tensor = self.tensors[number]
         return sorted(subset, key=lambda p: kind.index(tensor.atoms[p].find().key))
 
-    # -- shifts ---------------------------------------------------------------------------------
-
-    def lower_shift(self, row: Row, smaller: Kind) -> Row:
-        """A shift whose free function is constant along the index sets not in ``smaller``."""
-        result: Row = {}
-        for (number, monomial), value in row.items():
-            what, _, names = monomial.shift
-            kept = [n for n, key in zip(names, what[1], strict=True) if key in smaller]
-            for name, key in zip(names, what[1], strict=True):
-                if key not in smaller and is_summed(name):
-                    inside = any(name in other for _, _, other in monomial.others)
-                    value = value if inside else value * self.sizes[key]
-            new = canonical([(("shift", smaller), 1, tuple(kept)), *monomial.others])
-            result[number, new] = result.get((number, new), Fraction(0)) + value
-        return {u: c for u, c in result.items() if c}
-
-    def special_shifts(self, solutions: dict[Kind, list[Row]]) -> Callable:
-        """The shifts of a kind that are special cases of others.
-
-        Where a shift adds a free function u to a leaf, u may be any product of parameters, such as
-        W v for a free function v of another kind.
-        """
-        pure: dict[int, list] = {}
-        for rows in solutions.values():
-            for row in rows:
-                for number, monomial in row:
-                    if not monomial.others:
-                        pure.setdefault(number, []).append((monomial, row))
-
-        def baseline(kind: Kind, rows: list[Row]) -> list[Row]:
-            del kind
-            unknowns = sorted({u for row in rows for u in row if u[1].others}, key=repr)
-            return [
-                special
-                for number, monomial in unknowns
-                for plain, row in pure.get(number, ())
-                for special in [_substitute(row, plain, monomial)]
-                if special is not None
-            ]
-
-        return baseline
-
-    def inside_shifts(self, numbers: Iterable[int], solutions: dict[Kind, list[Row]]) -> bool:
-        """Whether a linear action moves only blocks of leaves that may be shifted at will.
-
-        Its directions are then special cases of those shifts.
-        """
-        free = {
-            number
-            for rows in solutions.values()
-            for row in rows
-            for number, m in row
-            if not m.others and len(m.shift[2]) == len(self.tensors[number].atoms)
-        }
-        return set(numbers) <= free
-
-    def shift_symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
-        """A translation group."""
-        sizes = tuple(self.sizes[key] for key in kind)
-        legs = tuple(
-            self._shift_leg(number, monomial, value)
-            for (number, monomial), value in sorted(row.items(), key=repr)
-        )
-        action = ShiftAction(Translation(math.prod(sizes)), legs, sizes)
-        return Symmetry("shift", action, self.leaves(legs), **fields)
-
-    def _shift_leg(self, number, monomial, value):
-        ids: dict[Any, int] = {}
-        name = lambda n: ids.setdefault(n, len(ids))
-        vector = tuple(map(name, monomial.shift[2]))
-        factors = []
-        for what, power, names in monomial.others:
-            made = resolve_factor(self.tensors[what])
-            assert made is not None
-            leaf, block, axes = self.place(made.leaf)
-            row = self._axis_names(made.leaf, block, axes, [name(n) for n in names], name)
-            whole = power * made.power, made.absolute, made.scale, made.offset
-            factors.append(Factor(leaf, row, block, *whole))
-        tensor = self.tensors[number]
-        leaf, block, axes = self.place(tensor)
-        rank = self._rank(tensor, block)
-        out: list[int | None] = [None] * rank
-        for p, axis in enumerate(axes):
-            out[axis] = ids.get(p)
-        return ShiftLeg(leaf, vector, tuple(out), float(value), tuple(factors), block)
-
-    def _rank(self, tensor, block):
-        """How many axes a block of a leaf has, or the leaf itself."""
-        return len(tensor.atoms) if block is not None else len(self.shapes[tensor.leaf.leaf])
-
-    def _axis_names(self, tensor, block, axes, names, name):
-        """A name for every axis; those of size one are summed under names of their own."""
-        rank = self._rank(tensor, block)
-        at = dict(zip(axes, names, strict=True))
-        return tuple(at[i] if i in at else name(("one", len(at), i)) for i in range(rank))
-
-    def unused(self) -> list[Symmetry]:
-        """Free translations of the blocks of leaves that no output depends on."""
-        result = []
-        for tensor in self.graph.tensors:
-            if tensor.kind == "leaf" and tensor.number not in self.indices.tensors:
-                leaf, block, axes = self.place(tensor)
-                rank = self._rank(tensor, block)
-                out: list[int | None] = [None] * rank
-                for p, axis in enumerate(axes):
-                    out[axis] = p
-                sizes = tuple(a.size for a in tensor.atoms)
-                leg = ShiftLeg(leaf, tuple(range(len(sizes))), tuple(out), 1.0, (), block)
-                action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
-                result.append(Symmetry("unused", action, (leaf,)))
-        return result
-
     # -- rotary pairs -------------------------------------------------------------------------
 
     def complex_scales(
@@ -505,24 +393,3 @@ def _power_name(value: Fraction):
     if value == 1:
         return "vector"
     return "covector" if value == -1 else float(value)
-
-
-def _substitute(row: Row, plain: Monomial, value: Monomial) -> Row | None:
-    """A shift whose free function is what another monomial adds to the same leaf."""
-    names = plain.shift[2]
-    if not value.labels <= set(names):
-        return None
-    result: Row = {}
-    for (number, monomial), coefficient in row.items():
-        place = dict(zip(names, monomial.shift[2], strict=True))
-        rest = Monomial(monomial.others)
-        missing = [n for n in names if n not in value.labels and is_summed(place[n])]
-        if missing:
-            return None
-        factors = [
-            (w, p, tuple(("sum", ("own", n[1])) if is_summed(n) else place[n] for n in ns))
-            for w, p, ns in value.factors
-        ]
-        new = canonical([*factors, *rest.factors])
-        result[number, new] = result.get((number, new), Fraction(0)) + coefficient
-    return {u: c for u, c in result.items() if c}

@@ -6,7 +6,13 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from .._checks import is_floating, path_name, require
+from .._checks import (
+    is_floating,
+    path_name,
+    require,
+    require_callable,
+    require_floating_leaves,
+)
 from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
 from ._assembly import Assembly
 from ._graph import Graph
@@ -15,6 +21,7 @@ from ._phases import Phases
 from ._reader import Reader
 from ._report import Symmetries
 from ._scales import Scales
+from ._shift_tables import ShiftTables
 from ._shifts import Shifts
 from ._spaces import Spaces
 from ._values import Value
@@ -33,7 +40,8 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     does not change, whatever the inputs and whatever the values of the parameters. What the
     function holds besides (masks, tables, frozen weights) is taken as the constants that they are.
 
-    Raises ValueError where ``params`` has no floating array, and whatever tracing ``apply`` raises.
+    Raises ValueError where ``params`` has no floating array, or has a bare Python number; where
+    ``apply`` returns no array; and whatever tracing ``apply`` raises.
 
     Example:
         >>> mlp = lambda p, x: p["u"] @ jax.nn.relu(p["v"] @ x)
@@ -42,9 +50,10 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
         >>> [(s.name, s.dimension, s.leaves) for s in found]
         [('rescaling', 4, ('u', 'v')), ('permutation', 0, ('u', 'v'))]
     """
+    require_callable("apply", apply)
+    require_floating_leaves(params)
     flat, structure = jax.tree_util.tree_flatten_with_path(params)
     moving = [i for i, (_, leaf) in enumerate(flat) if is_floating(leaf)]
-    require(bool(moving), "`params` must hold at least one floating array.")
     jaxpr, kinds = _trace(apply, flat, structure, moving, inputs)
     graph = _read(jaxpr, kinds)
     names = [path_name(flat[i][0]) for i in moving]
@@ -61,7 +70,9 @@ def _trace(apply, flat, structure, moving, inputs):
         full = dict(zip(moving, leaves, strict=True)) | rest
         tree = jax.tree.unflatten(structure, [full[i] for i in range(len(flat))])
         output = apply(tree, *rebuild(arrays))
-        return [x for x in jax.tree.leaves(output) if hasattr(x, "dtype")]
+        arrays = [x for x in jax.tree.leaves(output) if hasattr(x, "dtype")]
+        require(bool(arrays), f"`apply` must return an array, got {output!r}.")
+        return arrays
 
     leaves = [_abstract(flat[i][1]) for i in moving]
     arrays = [_abstract(x) for x in data]
@@ -131,20 +142,20 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
             loose = Scales(nodes, graph.outputs, 0, loose=True).solutions()
             approximate = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
             items += assembly.diagonal(loose, ledger, approximate)
-    ledger = assembly.ledger(0, ())
+    ledger, tables = assembly.ledger(0, ()), ShiftTables(assembly)
     shifts = Shifts(nodes, graph.outputs).solutions()
     items += assembly.diagonal(
         shifts,
         ledger,
-        assembly.shift_symmetry,
-        assembly.lower_shift,
-        assembly.special_shifts(shifts),
+        tables.symmetry,
+        tables.lower,
+        tables.special(shifts),
     )
     overlap += ledger.listed - ledger.independent
     for entry in found:
-        if assembly.inside_shifts([index[0] for index, _, _ in entry.indices], shifts):
+        if tables.contain([index[0] for index, _, _ in entry.indices], shifts):
             overlap += entry.group.dimension
-    items += assembly.unused()
+    items += tables.unused()
     items += assembly.permutations(found)
     unknown = {
         name: tuple(sorted({names[i] for t in tensors for i in graph.leaves_of(t)}))

@@ -1,11 +1,13 @@
 """Permutation specs: the table of leaf to axis names that permutation matching is written with."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
-from .._checks import describe, path_name, require
+from .._checks import describe, is_floating, path_name, require
 from ..actions import Leg, LinearAction, linear_action
 from ..groups import Permutation
 from ._report import Symmetry
@@ -26,13 +28,22 @@ def permutation_spec(symmetries: Iterable[Symmetry], params: PyTree) -> Spec:
         >>> permutation_spec(actions_from_permutation_spec(spec, params), params) == spec
         True
     """
-    spec = {name: [None] * leaf.ndim for name, leaf in _leaves(params).items()}
+    spec: dict[str, list[Any]] = {
+        name: [None] * np.ndim(leaf) for name, leaf in _leaves(params).items()
+    }
     names, number = list(spec), 0
+    require(
+        isinstance(symmetries, Iterable),
+        f"`symmetries` must be a list of them, got {type(symmetries).__name__}.",
+    )
     for s in symmetries:
         legs = s.action.legs if isinstance(s.action, LinearAction) else ()
         if isinstance(s.group, Permutation) and all(map(_is_whole_axis, legs)):
             for leg in legs:
                 leaf = leg.leaf if isinstance(leg.leaf, str) else names[leg.leaf]
+                require(
+                    leaf in spec, f"`params` has no leaf '{leaf}'; its leaves are {sorted(spec)}."
+                )
                 spec[leaf][leg.axis] = f"P_{number}"
             number += 1
     return {name: tuple(row) for name, row in spec.items()}
@@ -55,6 +66,10 @@ def actions_from_permutation_spec(
         >>> [s.group.n for s in actions_from_permutation_spec(spec, params)]
         [3]
     """
+    require(
+        isinstance(spec, Mapping),
+        f"`spec` must be a dictionary of leaf to axis names, got {type(spec).__name__}.",
+    )
     leaves, legs, sizes = _leaves(params), {}, {}
     for name, row in spec.items():
         require(
@@ -62,10 +77,18 @@ def actions_from_permutation_spec(
             f"`spec` names the leaf '{name}'; `params` has the leaves {sorted(leaves)}.",
         )
         require(
-            len(row) == leaves[name].ndim,
+            isinstance(row, tuple | list),
+            f"`spec` must have a tuple of names for the leaf '{name}', got {row!r}.",
+        )
+        require(
+            is_floating(leaves[name]) or not any(row),
+            f"`spec` moves the leaf '{name}', which is {describe(leaves[name])} and not floating.",
+        )
+        require(
+            len(row) == np.ndim(leaves[name]),
             f"`spec` has {len(row)} axes for the leaf '{name}', which is {describe(leaves[name])}.",
         )
-        for axis, (permutation, size) in enumerate(zip(row, leaves[name].shape, strict=True)):
+        for axis, (permutation, size) in enumerate(zip(row, np.shape(leaves[name]), strict=True)):
             if permutation is None:
                 continue
             require(

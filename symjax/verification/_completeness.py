@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, path_name
+from .._checks import is_floating, path_name, require
 from ._redundancy import Redundancy, flatten, jacobian, summary
 
 
@@ -69,6 +69,12 @@ def completeness(
         >>> report.explained, report.missing, report.complete
         (4, 0, True)
     """
+    require_several("symmetries", symmetries)
+    for i, s in enumerate(symmetries):
+        require(
+            action_of(s).is_group_action,
+            f"`symmetries[{i}]` is not a group action: it has no tangents of its own.",
+        )
     key = jax.random.key(0) if key is None else key
     exact = [s for s in symmetries if getattr(s, "exact", True)]
     skipped = tuple(name_of(s, i) for i, s in enumerate(symmetries) if s not in exact)
@@ -99,7 +105,21 @@ def name_of(symmetry: Any, position: int) -> str:
 
 def action_of(symmetry: Any) -> Any:
     """The action of a symmetry; an action is its own."""
-    return getattr(symmetry, "action", symmetry)
+    action = getattr(symmetry, "action", symmetry)
+    require(
+        hasattr(action, "group") and callable(action),
+        f"`action` must be an action or a Symmetry, got {type(symmetry).__name__}; "
+        "`verify_all` takes several.",
+    )
+    return action
+
+
+def require_several(name: str, actions: Any) -> None:
+    """Raise ValueError unless an argument is a sequence of actions or symmetries."""
+    require(
+        isinstance(actions, Sequence),
+        f"`{name}` must be a list of actions or symmetries, got {type(actions).__name__}.",
+    )
 
 
 def _tangents(symmetries, params, key):

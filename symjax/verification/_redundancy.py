@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, require
+from .._checks import is_floating, require, require_callable, require_floating_leaves
 from ..linalg._precision import computing_dtype
 from ._generic import generator, generic_params, random_inputs
 
@@ -112,10 +112,14 @@ def _gap(values, rank, eps):
 
 def jacobian(apply, params, inputs, key=None) -> Jacobian:
     """The Jacobian at generic parameters over random inputs, reduced to a square factor."""
+    require_callable("apply", apply)
+    require_floating_leaves(params)
+    require(
+        bool(jax.tree.leaves(inputs)), "`inputs` must hold an array: the rank is over many inputs."
+    )
     rng = generator(jax.random.key(0) if key is None else key)
     floating = [x for x in jax.tree.leaves(params) if is_floating(x)]
     size = sum(x.size for x in floating)
-    require(size > 0, "`params` holds no floating-point array.")
     require(
         size <= MOST_PARAMETERS,
         f"`params` holds {size} numbers; the rank of the Jacobian is for at most "

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating
+from .._checks import is_floating, require, require_callable, require_floating_leaves
 from ..groups import GeneralLinear
-from ._completeness import action_of, name_of
+from ._completeness import action_of, name_of, require_several
 from ._generic import concrete_inputs, generator, generic_params
 
 DRAWS = 4
@@ -128,8 +128,11 @@ def verify_all(
         >>> [one.holds for one in found]
         [True, True]
     """
-    names = [name_of(a, i) for i, a in enumerate(actions)]
-    actions = [action_of(a) for a in actions]
+    require_callable("apply", apply)
+    require_floating_leaves(params)
+    require_several("actions", actions)
+    given, actions = actions, [action_of(a) for a in actions]
+    names = [name_of(a, i) for i, a in enumerate(given)]
     fitting = [a for a in actions if _keeps_tree(a, params)]
     rng = generator(key)
     inputs = concrete_inputs(inputs, rng)
@@ -191,9 +194,11 @@ def _one_draw(actions, apply, params, inputs, key, scale):
         g, h = _pair(_group(action, params), jax.random.fold_in(key, i), scale, dtype)
         moved.append(action(g, params))
         rows.append(_axioms(action, g, h, params, moved[-1]))
-    before = apply(params, *inputs)
+    outputs = lambda p: [x for x in jax.tree.leaves(apply(p, *inputs)) if hasattr(x, "dtype")]
+    before = outputs(params)
+    require(bool(before), "`apply` must return an array.")
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *moved)
-    after = jax.lax.map(lambda p: apply(p, *inputs), stacked)
+    after = jax.lax.map(outputs, stacked)
     for i, row in enumerate(rows):
         mine = jax.tree.map(lambda x, i=i: x[i], after)
         row["output_change"] = _difference(mine, before)

@@ -110,8 +110,3 @@ def test_what_is_not_understood_is_named_and_does_not_move():
     assert symmetries.unknown == {"svd": ("w",)}
     assert all("w" not in s.leaves for s in symmetries)
     assert "not understood: svd" in str(symmetries)
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match="`params` must hold at least one floating array"):
-        symjax.find_symmetries(lambda p: p, {"n": jnp.arange(3)})

@@ -1,0 +1,154 @@
+"""Shifts as symmetries: their tables, and which of them are special cases of others."""
+
+import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+from ..actions import Factor, ShiftAction, ShiftLeg
+from ..groups import Translation
+from ._assembly import Assembly, Kind
+from ._elimination import Row
+from ._identities import resolve_factor
+from ._monomials import Monomial, canonical, is_summed
+from ._report import Symmetry
+
+
+class ShiftTables:
+    """Builds the shifts of one graph."""
+
+    def __init__(self, assembly: Assembly):
+        self.assembly = assembly
+
+    def lower(self, row: Row, smaller: Kind) -> Row:
+        """A shift whose free function is constant along the index sets not in ``smaller``."""
+        result: Row = {}
+        for (number, monomial), value in row.items():
+            what, _, names = monomial.shift
+            kept = [n for n, key in zip(names, what[1], strict=True) if key in smaller]
+            for name, key in zip(names, what[1], strict=True):
+                if key not in smaller and is_summed(name):
+                    inside = any(name in other for _, _, other in monomial.others)
+                    value = value if inside else value * self.assembly.sizes[key]
+            new = canonical([(("shift", smaller), 1, tuple(kept)), *monomial.others])
+            result[number, new] = result.get((number, new), Fraction(0)) + value
+        return {u: c for u, c in result.items() if c}
+
+    def special(self, solutions: dict[Kind, list[Row]]) -> Callable:
+        """The shifts of a kind that are special cases of others.
+
+        Where a shift adds a free function u to a leaf, u may be any product of parameters, such as
+        W v for a free function v of another kind.
+        """
+        pure: dict[int, list] = {}
+        for rows in solutions.values():
+            for row in rows:
+                for number, monomial in row:
+                    if not monomial.others:
+                        pure.setdefault(number, []).append((monomial, row))
+
+        def baseline(kind: Kind, rows: list[Row]) -> list[Row]:
+            del kind
+            unknowns = sorted({u for row in rows for u in row if u[1].others}, key=repr)
+            return [
+                special
+                for number, monomial in unknowns
+                for plain, row in pure.get(number, ())
+                for special in [_substitute(row, plain, monomial)]
+                if special is not None
+            ]
+
+        return baseline
+
+    def contain(self, numbers: Iterable[int], solutions: dict[Kind, list[Row]]) -> bool:
+        """Whether a linear action moves only blocks of leaves that may be shifted at will.
+
+        Its directions are then special cases of those shifts.
+        """
+        free = {
+            number
+            for rows in solutions.values()
+            for row in rows
+            for number, m in row
+            if not m.others and len(m.shift[2]) == len(self.assembly.tensors[number].atoms)
+        }
+        return set(numbers) <= free
+
+    def symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
+        """A translation group."""
+        sizes = tuple(self.assembly.sizes[key] for key in kind)
+        legs = tuple(
+            self._leg(number, monomial, value)
+            for (number, monomial), value in sorted(row.items(), key=repr)
+        )
+        action = ShiftAction(Translation(math.prod(sizes)), legs, sizes)
+        return Symmetry("shift", action, self.assembly.leaves(legs), **fields)
+
+    def _leg(self, number, monomial, value):
+        ids: dict[Any, int] = {}
+        name = lambda n: ids.setdefault(n, len(ids))
+        vector = tuple(map(name, monomial.shift[2]))
+        factors = []
+        for what, power, names in monomial.others:
+            made = resolve_factor(self.assembly.tensors[what])
+            assert made is not None
+            leaf, block, axes = self.assembly.place(made.leaf)
+            row = self._axis_names(made.leaf, block, axes, [name(n) for n in names], name)
+            whole = power * made.power, made.absolute, made.scale, made.offset
+            factors.append(Factor(leaf, row, block, *whole))
+        tensor = self.assembly.tensors[number]
+        leaf, block, axes = self.assembly.place(tensor)
+        rank = self._rank(tensor, block)
+        out: list[int | None] = [None] * rank
+        for p, axis in enumerate(axes):
+            out[axis] = ids.get(p)
+        return ShiftLeg(leaf, vector, tuple(out), float(value), tuple(factors), block)
+
+    def _rank(self, tensor, block):
+        """How many axes a block of a leaf has, or the leaf itself."""
+        return (
+            len(tensor.atoms) if block is not None else len(self.assembly.shapes[tensor.leaf.leaf])
+        )
+
+    def _axis_names(self, tensor, block, axes, names, name):
+        """A name for every axis; those of size one are summed under names of their own."""
+        rank = self._rank(tensor, block)
+        at = dict(zip(axes, names, strict=True))
+        return tuple(at[i] if i in at else name(("one", len(at), i)) for i in range(rank))
+
+    def unused(self) -> list[Symmetry]:
+        """Free translations of the blocks of leaves that no output depends on."""
+        result = []
+        for tensor in self.assembly.graph.tensors:
+            if tensor.kind == "leaf" and tensor.number not in self.assembly.indices.tensors:
+                leaf, block, axes = self.assembly.place(tensor)
+                rank = self._rank(tensor, block)
+                out: list[int | None] = [None] * rank
+                for p, axis in enumerate(axes):
+                    out[axis] = p
+                sizes = tuple(a.size for a in tensor.atoms)
+                leg = ShiftLeg(leaf, tuple(range(len(sizes))), tuple(out), 1.0, (), block)
+                action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
+                result.append(Symmetry("unused", action, (leaf,)))
+        return result
+
+
+def _substitute(row: Row, plain: Monomial, value: Monomial) -> Row | None:
+    """A shift whose free function is what another monomial adds to the same leaf."""
+    names = plain.shift[2]
+    if not value.labels <= set(names):
+        return None
+    result: Row = {}
+    for (number, monomial), coefficient in row.items():
+        place = dict(zip(names, monomial.shift[2], strict=True))
+        rest = Monomial(monomial.others)
+        missing = [n for n in names if n not in value.labels and is_summed(place[n])]
+        if missing:
+            return None
+        factors = [
+            (w, p, tuple(("sum", ("own", n[1])) if is_summed(n) else place[n] for n in ns))
+            for w, p, ns in value.factors
+        ]
+        new = canonical([*factors, *rest.factors])
+        result[number, new] = result.get((number, new), Fraction(0)) + coefficient
+    return {u: c for u, c in result.items() if c}
