@@ -28,9 +28,7 @@ def permutation_spec(symmetries: Iterable[Symmetry], params: PyTree) -> Spec:
         >>> permutation_spec(actions_from_permutation_spec(spec, params), params) == spec
         True
     """
-    spec: dict[str, list[Any]] = {
-        name: [None] * np.ndim(leaf) for name, leaf in _leaves(params).items()
-    }
+    spec: dict[str, Any] = {name: [None] * np.ndim(leaf) for name, leaf in _leaves(params).items()}
     names, number = list(spec), 0
     require(
         isinstance(symmetries, Iterable),

@@ -114,7 +114,7 @@ def test_single_precision_is_said_to_be_uncertain():
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match=r"holds 6400 numbers; .* at most 6000"):
         symjax.redundancy(linear, (jnp.ones((80, 80)),), jnp.ones(80))
-    with pytest.raises(ValueError, match="no floating-point array"):
+    with pytest.raises(ValueError, match="must hold at least one floating array"):
         symjax.redundancy(linear, (jnp.arange(3),), jnp.ones(3))
     with pytest.raises(ValueError, match="no floating-point output"):
         symjax.redundancy(lambda w, x: jnp.argmax(w[0] @ x), normal((2, 3)), jnp.ones(3))
