@@ -122,6 +122,7 @@ class Graph:
     tensors: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    #: Index sets that have an order beside what the nodes say: the steps of a loop.
     frozen: list[Atom] = field(default_factory=list)
     #: By the name of a primitive that was not understood: what it was applied to.
     unknown: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -130,8 +131,6 @@ class Graph:
         """A new tensor."""
         made = Tensor(len(self.tensors), tuple(atoms), kind, **fields)
         self.tensors.append(made)
-        if kind in ("input", "constant"):
-            self.frozen += made.atoms
         return made
 
     def add(
@@ -165,7 +164,6 @@ class Graph:
         )
         out.node = Node(kind, out, out_labels, operands, **fields)
         self.nodes.append(out.node)
-        self.frozen += [atoms[i] for i in out.node.frozen]
         return out
 
     def leaves_of(self, tensor: Tensor) -> set[int]:

@@ -21,7 +21,11 @@ class Indices:
         self.tensors: dict[int, Tensor] = {}
         for tensor in [t for node in nodes for t, _ in node.sides] + outputs:
             self.tensors[tensor.number] = tensor
-        fixed = [*frozen, *(a for t in outputs for a in t.atoms)]
+        known = [t for t in self.tensors.values() if t.kind in ("input", "constant")]
+        fixed = [*frozen, *(a for t in [*outputs, *known] for a in t.atoms)]
+        for node in nodes:
+            for tensor, labels in node.sides:
+                fixed += [a for a, x in zip(tensor.atoms, labels, strict=True) if x in node.frozen]
         self.frozen = {id(atom.find()) for atom in fixed}
         self.classes: dict[int, list[Index]] = {}
         for tensor in self.tensors.values():

@@ -114,7 +114,7 @@ CASES = (
         ),
         1 + 3 + 1,
         permutations=(5,),
-        signs=5,
+        signs=5 + 1,  # of each unit; of what the norm reads and its gain
     ),
     Case("rms_norm", between(rms_norm, 0.0, ("gain",)), 5 + 1 + rotations(5), signs=4 + 5),
     Case("rms_norm_plain", between(rms_norm), 1 + rotations(5), permutations=(4,), signs=4),

@@ -176,7 +176,7 @@ CASES = (
         model(twice, (3,), w=(3, 3), out=(2, 3)),
         0,
         permutations=(),
-        signs=0,
+        signs=1,  # tanh(-w tanh(-w x)) = tanh(w tanh(w x))
     ),
     Case("one_matrix_two_layers_linear", model(twice_linear, (3,), w=(3, 3)), 0, signs=1),
     Case("two_roles", with_params(two_roles, w3=(2, 4)), 0, permutations=(4,), signs=0),
