@@ -119,3 +119,19 @@ def require_unit_time(t: Float[Array, ""]) -> None:
         lambda: f"`t` must lie in [0, 1], where this curve is defined, got {t}.",
         t,
     )
+
+
+def require_positive(name: str, value: float) -> None:
+    """ValueError unless a static option is a positive number."""
+    require(
+        isinstance(value, int | float) and 0 < value < float("inf"),
+        f"`{name}` must be a positive number, got {value!r}.",
+    )
+
+
+def require_count(name: str, value: int) -> None:
+    """ValueError unless a static option is a positive integer."""
+    require(
+        isinstance(value, int) and value >= 1,
+        f"`{name}` must be a positive integer, got {value!r}.",
+    )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ._checks import require, require_same_tree
+from ._checks import describe, is_floating, require, require_same_tree
 from ._orbits import dot, norm
 from .barriers._along import _search
 from .curves import PolygonalChain
@@ -77,6 +77,10 @@ def nudged_elastic_band(
             isinstance(count, int) and count >= least,
             f"`{name}` must be at least {least}, got {count!r}.",
         )
+    require(
+        isinstance(spring, int | float) and 0 <= spring < float("inf"),
+        f"`spring` must be a number of at least 0, got {spring!r}.",
+    )
     searching = _permissive(optimiser)
     slope = jax.value_and_grad(loss)
     ends = jax.lax.map(loss, jax.tree.map(lambda a, b: jnp.stack([a, b]), start, end))
@@ -173,6 +177,11 @@ def geodesic_chain(
     """
     require_same_tree("start", start, "end", end)
     require(isinstance(images, int) and images >= 1, f"`images` must be at least 1, got {images}.")
+    values = jax.tree.leaves(jax.eval_shape(outputs, start))
+    require(
+        len(values) > 0 and all(map(is_floating, values)),
+        f"`outputs` must return floating arrays, got {', '.join(map(describe, values))}.",
+    )
     searching = _permissive(optimiser)
 
     def energy(inner):

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from ._checks import describe, is_floating, require
+from ._checks import (
+    describe,
+    is_floating,
+    require,
+    require_concrete,
+    require_count,
+    require_finite,
+    require_positive,
+)
 from ._orbits import Acting, orbit_of
 from .actions import data_action
 from .bounds import output_change
@@ -24,6 +32,7 @@ def curve_family(curve: Callable[[Array], PyTree], ts: Float[Array, " members"])
         >>> curve_family(chord(jnp.zeros(2), jnp.ones(2)), jnp.linspace(0.0, 1.0, 3)).tolist()
         [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
     """
+    require(callable(curve), f"`curve` must be callable, got {describe(curve)}.")
     require(
         is_floating(ts) and ts.ndim == 1,
         f"`ts` must be a one-dimensional floating array, got {describe(ts)}.",
@@ -41,7 +50,8 @@ def orbit_family(
     pruned or merged copies, fine-tuning), and in no output. See `data_family` for members that
     differ off the data.
 
-    Raises ValueError where no symmetry is continuous, or ``members`` is below 1.
+    Raises ValueError where no symmetry is continuous, ``members`` is below 1, or ``scale`` is not
+    positive.
 
     Example:
         >>> import symjax
@@ -52,7 +62,8 @@ def orbit_family(
         >>> [x.shape for x in family]
         [(3, 2, 1), (3, 1, 2)]
     """
-    _require_members(members)
+    require_count("members", members)
+    require_positive("scale", scale)
     orbit = orbit_of(symmetries)
 
     def member(key, size):
@@ -95,7 +106,8 @@ def data_family(
     it is bounded by `symjax.bounds.output_change`, and reported. Off the data nothing is promised:
     that is where the diversity comes from. Each member costs one pseudo-inverse and no training.
 
-    Raises ValueError for shapes that do not chain, or ``members`` below 1.
+    Raises ValueError for shapes that do not chain, ``members`` below 1, or a ``scale`` that is not
+    positive.
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (2, 3))
@@ -104,7 +116,8 @@ def data_family(
         >>> bool((family.change < 1e-4 * family.bound).all())
         True
     """
-    _require_members(members)
+    require_count("members", members)
+    require_positive("scale", scale)
     v, u = params
     h = v.shape[0]
     action = data_action(sigma, x)
@@ -147,7 +160,8 @@ def evaluate_ensemble(
     equal bins of the largest probability; it depends on their number. With one member the
     disagreement is 0.
 
-    Raises ValueError for shapes that do not fit, no samples, or ``bins`` below 1.
+    Raises ValueError for shapes that do not fit, no samples, ``bins`` below 1, or (outside jit)
+    labels that are no class or logits that are not finite.
 
     Example:
         >>> logits = jnp.array([[[4.0, 0.0], [0.0, 4.0]], [[4.0, 0.0], [4.0, 0.0]]])
@@ -165,6 +179,12 @@ def evaluate_ensemble(
     )
     require(isinstance(bins, int) and bins >= 1, f"`bins` must be positive, got {bins!r}.")
     members, _, classes = logits.shape
+    require_finite("logits", logits)
+    require_concrete(
+        lambda: (labels >= 0) & (labels < classes),
+        lambda: f"`labels` must be 0 to {classes - 1}, got {labels.min()} to {labels.max()}.",
+        labels,
+    )
     logs = jax.nn.log_softmax(logits)
     mean = jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(members, logits.dtype))
     votes = jnp.argmax(logits, -1)
@@ -190,10 +210,3 @@ def _calibration_error(confidence, hits, bins):
     excess = confidence - hits.astype(confidence.dtype)
     sums = jnp.zeros(bins, confidence.dtype).at[which].add(excess)
     return jnp.sum(jnp.abs(sums)) / confidence.shape[0]
-
-
-def _require_members(members):
-    require(
-        isinstance(members, int) and members >= 1,
-        f"`members` must be a positive integer, got {members!r}.",
-    )

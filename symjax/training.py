@@ -231,6 +231,10 @@ def _permissive(
     optimiser: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser, also under strict promotion: Optax raises floats to integer powers."""
+    require(
+        isinstance(optimiser, optax.GradientTransformation),
+        f"`optimiser` must be an optax.GradientTransformation, got {optimiser!r}.",
+    )
     full = optax.with_extra_args_support(optimiser)
 
     def init(params):

@@ -103,3 +103,9 @@ def test_bad_input_is_named():
         nudged_elastic_band(ring, a, jnp.ones(3), optimiser=optax.sgd(0.1))
     with pytest.raises(ValueError, match="`images`"):
         geodesic_chain(lambda w: w, a, a, optimiser=optax.sgd(0.1), images=0)
+    with pytest.raises(ValueError, match="`spring` must be a number of at least 0, got -1"):
+        call(spring=-1.0)
+    with pytest.raises(ValueError, match=r"`optimiser` must be an optax.Gradient.*got 'sgd'"):
+        nudged_elastic_band(ring, a, a, optimiser="sgd")
+    with pytest.raises(ValueError, match="`outputs` must return floating arrays, got int32"):
+        geodesic_chain(lambda w: jnp.arange(3), a, a, optimiser=optax.sgd(0.1))

@@ -198,3 +198,26 @@ def test_representative_says_what_it_could_not_decide():
         symjax.canonical.representative([swap], (w[0] * jnp.nan, w[1]))
     with pytest.raises(ValueError, match="runs on the host"):
         jax.jit(lambda w: symjax.canonical.representative([swap], w).params)(w)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), radius=-1.0), "`radius`"),
+        (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), steps=0), "`steps`"),
+        (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), probes=0), "`probes`"),
+        (lambda c, a, w: c.audit(a, lambda w: w[0], w, key=jax.random.key(0)), "`metric`"),
+        (lambda c, a, w: c.minimum_norm(a, w, tolerance=-1.0), "`tolerance`"),
+        (lambda c, a, w: c.orbit_distance(a, w, w, steps=-2), "`steps`"),
+        (lambda c, a, w: c.orbit_distance(a, w, (w[0], w[1] * jnp.nan)), "`b` holds a NaN"),
+        (lambda c, a, w: c.orbit_dimension(a, (w[0], w[1] * jnp.nan)), "`params` holds a NaN"),
+    ],
+)
+def test_options_and_values_out_of_range_are_named(call, message):
+    w = (jnp.ones((1, 1)), jnp.ones((1, 1)))
+    with pytest.raises(ValueError, match=message):
+        call(symjax.canonical, symjax.rescaling_action(), w)
+
+
+def size(w):
+    return jnp.sum(w[0] ** 2)

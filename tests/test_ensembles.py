@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import symjax
 from symjax import networks
 from symjax.ensembles import curve_family, data_family, evaluate_ensemble, orbit_family
 
@@ -90,3 +91,13 @@ def test_bad_input_is_named():
         orbit_family((), logits, key=jax.random.key(0), members=0)
     with pytest.raises(ValueError, match="`ts`"):
         curve_family(lambda t: t, jnp.zeros(()))
+    with pytest.raises(ValueError, match="`curve` must be callable"):
+        curve_family(jnp.ones(2), jnp.zeros(2))
+    with pytest.raises(ValueError, match="`labels` must be 0 to 3, got 0 to 9"):
+        evaluate_ensemble(logits, jnp.array([0, 9, 1]))
+    with pytest.raises(ValueError, match="`logits` holds a NaN"):
+        evaluate_ensemble(logits * jnp.nan, jnp.zeros(3, int))
+    with pytest.raises(ValueError, match=r"`scale` must be a positive number, got -1\.0"):
+        orbit_family(
+            symjax.rescaling_action(), logits, key=jax.random.key(0), members=1, scale=-1.0
+        )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from .._checks import describe, is_floating, require
+from .._checks import describe, is_floating, require, require_count, require_positive
 from .._orbits import Acting, ascend, norm, orbit_of
 from ..groups import Algebra
 
@@ -49,7 +49,8 @@ def audit(
     is reached, so a metric that moves is not invariant; the extremes are local, and ``invariant``
     is a statement about the points it looked at, to 1000 eps.
 
-    Raises ValueError for a metric that is not a real scalar, or where no symmetry is continuous.
+    Raises ValueError for a metric that is not a real scalar, options that are not positive, or
+    where no symmetry is continuous.
 
     Example:
         >>> import symjax
@@ -61,6 +62,9 @@ def audit(
         29.5562
     """
     orbit = orbit_of(symmetries)
+    require_positive("radius", radius)
+    require_count("steps", steps)
+    require_count("probes", probes)
     value = jax.eval_shape(metric, params)
     require(
         is_floating(value) and value.shape == (),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._checks import is_floating, require, require_finite, require_same_tree
+from .._checks import is_floating, require, require_count, require_finite, require_same_tree
 from .._orbits import Acting, ball_factor, dot, norm, orbit_of, widen
 
 
@@ -48,6 +48,10 @@ def minimum_norm(
     """
     orbit = orbit_of(symmetries)
     require(isinstance(steps, int) and steps >= 1, f"`steps` must be positive, got {steps!r}.")
+    require(
+        tolerance is None or tolerance >= 0,
+        f"`tolerance` must be 0 or more, got {tolerance}.",
+    )
     require_finite("params", params)
     wide, zero = widen(params), orbit.zero(params)
     eps = float(jnp.finfo(norm(zero).dtype).eps)
@@ -113,7 +117,7 @@ def orbit_dimension(symmetries: Acting, params: PyTree) -> OrbitDimension:
     group's dimension. Singular values below sqrt(d eps) of the largest count as 0: about 1e-7 in
     float64 and 1e-3 in float32; look at ``gap``. Directions that two symmetries share count once.
 
-    Raises ValueError where no symmetry is continuous.
+    Raises ValueError where no symmetry is continuous, or (outside jit) for NaN.
 
     Example:
         >>> import symjax
@@ -123,6 +127,7 @@ def orbit_dimension(symmetries: Acting, params: PyTree) -> OrbitDimension:
         (1, 1)
     """
     orbit = orbit_of(symmetries)
+    require_finite("params", params)
     flat, unravel = ravel_pytree(orbit.zero(params))
 
     def column(e):
@@ -157,7 +162,8 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
     identity component. Start from matched models (`symjax.match`) for permutations, signs and
     other components.
 
-    Raises ValueError for models of different structure, or where no symmetry is continuous.
+    Raises ValueError for models of different structure, (outside jit) for NaN, or where no symmetry
+    is continuous.
 
     Example:
         >>> import symjax
@@ -166,6 +172,9 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
         0.5858
     """
     require_same_tree("a", a, "b", b)
+    require_count("steps", steps)
+    require_finite("a", a)
+    require_finite("b", b)
     orbit = orbit_of(symmetries)
     target = orbit.select(a, a)
     gap = lambda w: jax.tree.map(jnp.subtract, target, orbit.select(w, a))

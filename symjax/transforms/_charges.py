@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._orbits import Acting, orbit_of, widen
 from ..groups import Algebra
-from ._common import require_params
+from ._common import require_params, require_updates
 
 
 def charges(symmetries: Acting, params: PyTree) -> tuple[Algebra, ...]:
@@ -110,6 +110,7 @@ def track_charges(symmetries: Acting) -> optax.GradientTransformationExtraArgs:
     def update(updates, state, params=None, **extra):
         del extra
         params = require_params("track_charges", params)
+        require_updates(updates, params)
         parts = charge_drift(orbit.actions, params, updates)
         sums = jax.tree.map(jnp.add, (state.first_order, state.second_order), parts)
         return updates, ChargeState(state.initial, *sums)

@@ -1,5 +1,7 @@
 """What the transformations check alike."""
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .._checks import require
@@ -14,17 +16,16 @@ def require_params(name: str, params: PyTree) -> PyTree:
     return params
 
 
-def require_positive(name: str, value: float) -> None:
-    """ValueError unless a static option is a positive number."""
+def require_updates(updates: PyTree, params: PyTree) -> None:
+    """ValueError for updates of another structure, or of other shapes, than the parameters."""
+    same = jax.tree.structure(updates) == jax.tree.structure(params)
     require(
-        isinstance(value, int | float) and 0 < value < float("inf"),
-        f"`{name}` must be a positive number, got {value!r}.",
-    )
-
-
-def require_count(name: str, value: int) -> None:
-    """ValueError unless a static option is a positive integer."""
-    require(
-        isinstance(value, int) and value >= 1,
-        f"`{name}` must be a positive integer, got {value!r}.",
+        same
+        and all(
+            jnp.shape(u) == jnp.shape(w)
+            for u, w in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True)
+        ),
+        "`updates` must have the structure and shapes of `params`, got "
+        f"{[jnp.shape(u) for u in jax.tree.leaves(updates)]} for "
+        f"{[jnp.shape(w) for w in jax.tree.leaves(params)]}.",
     )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from .._checks import require_positive
 from .._orbits import Acting, ball_factor, norm, orbit_of
-from ._common import require_params, require_positive
+from ._common import require_params, require_updates
 
 
 class OrbitState(NamedTuple):
@@ -57,6 +58,7 @@ def quotient_gradient(symmetries: Acting) -> optax.GradientTransformationExtraAr
     def update(updates, state, params=None, **extra):
         del state, extra
         params = require_params("quotient_gradient", params)
+        require_updates(updates, params)
         whole = orbit.select(updates, params)
         solved = orbit.solve(whole, params)
         return (
@@ -98,6 +100,7 @@ def orbit_constrained(
     def update(updates, state, params=None, **extra):
         del state, extra
         params = require_params("orbit_constrained", params)
+        require_updates(updates, params)
         whole = orbit.select(updates, params)
         solved = orbit.solve(whole, params)
         shrink = ball_factor(solved.value, radius)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._checks import require
+from .._checks import require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
-from ._common import require_count, require_params, require_positive
+from ._common import require_params, require_updates
 
 Objective = Literal["gradient_norm", "curvature"]
 
@@ -96,6 +96,7 @@ def teleport(
     def update(updates, state, params=None, *, value_fn=None, **extra):
         del extra
         params = require_params("teleport", params)
+        require_updates(updates, params)
         require(
             callable(value_fn),
             "`value_fn` must be passed to update: teleport needs update(updates, state, params, "

@@ -149,3 +149,5 @@ def test_bad_input_is_named():
         quotient_gradient([action, 3])
     with pytest.raises(ValueError, match="DataAction"):
         quotient_gradient(symjax.data_action(jnp.tanh, jnp.ones((2, 3))))
+    with pytest.raises(ValueError, match="`updates` must have the structure and shapes"):
+        quotient_gradient(action).update(w[:1], None, w)
