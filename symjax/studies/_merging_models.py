@@ -10,7 +10,7 @@ import optax
 
 from ..actions import Leg
 from ..discovery import Symmetry
-from ..groups import PositiveScaling
+from ..groups import Permutation, SignFlip
 from ..linalg._precision import mm
 from ..merging import repair
 
@@ -285,9 +285,10 @@ def families(key: jax.Array, steps: int) -> list[Family]:
         test,
         finish=lambda p: with_statistics(p, train[0]),
         mend=lambda average, a, b, t: with_statistics(average, train[0]),
-        # A scale of weights against a fixed variance is undone by statistics of the data.
+        # A scale or a shift of the running statistics is undone when they are computed anew.
         keeps=lambda s: (
-            not (isinstance(s.group, PositiveScaling) and any(x.endswith("mean") for x in s.leaves))
+            isinstance(s.group, Permutation | SignFlip)
+            or not any(x.endswith(("mean", "variance")) for x in s.leaves)
         ),
         rate=1e-2,
         length=0.6,
