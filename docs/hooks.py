@@ -1,0 +1,115 @@
+"""What mkdocs does not do by itself: pages made from the code, maths as MathML, links to the API.
+
+- `api/*.md`: one page per public module, one entry per public name, so that none can be missing.
+- `<!-- layers -->` in a page: the symmetries found in layers of every kind, by discovery itself.
+- `notebooks/*.md`: the text notebooks of the repository, with the pictures that they draw.
+- Maths becomes MathML while the site is built: it is read without a script and without a network.
+- `symjax.name` in backticks, in any page, links to that name's entry.
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import layers
+
+import symjax
+from tests.public_names import public_modules, public_objects
+
+MATHS = re.compile(r"<(span|div) class=\"arithmatex\">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>", re.DOTALL)
+NAME = re.compile(r"(?<![\[`])`(symjax(?:\.\w+)+)`(?![\]`])")
+OBJECTS = public_objects()
+
+
+def api_pages():
+    """The name and text of the page of every public module."""
+    for module in public_modules():
+        names = [n for n in OBJECTS if n.rpartition(".")[0] == module.__name__]
+        if names:
+            text = [f"# {module.__name__}", inspect.getdoc(module) or ""]
+            text += [f"::: {name}" for name in sorted(names, key=lambda n: n.lower())]
+            yield module.__name__, "\n\n".join(text)
+
+
+PAGES = dict(api_pages())
+
+
+def on_config(config):
+    """The API in the navigation: the library first, the paper's studies below it."""
+    is_study = lambda name: name.startswith("symjax.studies")
+    entries = [{name: f"api/{name}.md"} for name in sorted(PAGES, key=lambda n: (is_study(n), n))]
+    config.nav.insert(-1, {"API": entries})
+    return config
+
+
+def on_files(files, config):
+    """Add the pages that are made from the code."""
+    for name, text in PAGES.items():
+        files.append(File.generated(config, f"api/{name}.md", content=text))
+    return files
+
+
+def targets():
+    """The entry that each name which may stand in a text has."""
+    by_identity = {id(value): name for name, value in OBJECTS.items()}
+    found = {name: name for name in OBJECTS}
+    for module in public_modules():
+        for name, value in vars(module).items():
+            if id(value) in by_identity:
+                found.setdefault(f"{module.__name__}.{name}", by_identity[id(value)])
+    return found
+
+
+TARGETS = targets()
+MODULES = {m.__name__ for m in public_modules()}
+
+
+def link(match):
+    """A name as a link to its entry; an unknown name of symjax fails the build."""
+    name = match[1]
+    if name in TARGETS:
+        return f"[`{name}`][{TARGETS[name]}]"
+    if name in MODULES or hasattr(symjax, name.split(".")[1]):
+        return match[0]
+    raise PluginError(f"a page speaks of {name}, which symjax does not have")
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Put the made parts in, and link the names of symjax outside blocks of code."""
+    if "<!-- layers -->" in markdown:
+        markdown = markdown.replace("<!-- layers -->", layers.table())
+    if "<!-- short -->" in markdown:
+        markdown = markdown.replace("<!-- short -->", layers.short_table())
+    if page.file.src_uri.startswith("api/"):
+        return markdown
+    parts = re.split(r"(^ *```.*?^ *```\s*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
+    return "".join(p if i % 2 else NAME.sub(link, p) for i, p in enumerate(parts))
+
+
+def mathml(match):
+    """One formula; long ones scroll by themselves and never widen the page."""
+    kind = "inline" if match[1] == "span" else "block"
+    text = match[2].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return f'<{match[1]} class="maths">{convert(text, display=kind)}</{match[1]}>'
+
+
+def on_page_content(html, page, config, files):
+    """Maths, and a frame for tables, which scroll where the window is narrow."""
+    return MATHS.sub(mathml, html)
+
+
+def on_post_build(config):
+    """Fail unless every public name has its entry."""
+    page = lambda name: (Path(config.site_dir) / "api" / f"{name}.html").read_text()
+    texts = {m: page(m) for m in {name.rpartition(".")[0] for name in OBJECTS}}
+    missing = [n for n in OBJECTS if f'id="{n}"' not in texts[n.rpartition(".")[0]]]
+    if missing:
+        raise PluginError(f"no entry for {', '.join(missing)}")

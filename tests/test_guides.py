@@ -1,0 +1,52 @@
+"""The guides of docs/: their code runs in order, and prints what the pages say that it prints."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import jax
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+PAGES = [
+    p
+    for p in sorted(DOCS.rglob("*.md"))
+    if any(m[1] == "python" for m in BLOCK.findall(p.read_text()))
+]
+
+
+def blocks(page, language):
+    return [textwrap.dedent(m[2]) for m in BLOCK.findall(page.read_text()) if m[1] == language]
+
+
+@pytest.fixture
+def as_a_reader_has_it():
+    """JAX's own settings, and a page may change them for itself."""
+    before = jax.config.jax_enable_x64
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_a_reader_has_it")
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_the_code_of_a_page_prints_what_the_page_says(page):
+    printed = []
+    scope = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
+    code = blocks(page, "python")
+    for block in code:
+        exec(compile(block, str(page), "exec"), scope)
+    lines = [x for block in code for x in block.splitlines() if x.startswith("print(")]
+    said = [x.partition("  # ")[2] for x in lines]
+    assert len(said) == len(printed)
+    assert [got for got, want in zip(printed, said, strict=True) if want] == [x for x in said if x]
+    for table in blocks(page, "text"):
+        assert table.strip() in printed
+
+
+def test_there_is_a_page_for_every_question():
+    assert {p.stem for p in PAGES} >= {
+        *["start", "symmetries", "curves", "curvature", "chord", "connected", "matching", "studies"]
+    }
