@@ -37,9 +37,9 @@ SECTIONS = {
     },
     "Norms": {
         "batch norm (statistics of the batch), epsilon 0": "batch_norm_leaky",
-        "the same with an epsilon": "batch_norm_leaky_eps",
+        "batch norm with an epsilon": "batch_norm_leaky_eps",
         "layer norm on a stream, epsilon 0": "layer_norm",
-        "the same with an epsilon": "layer_norm_eps",
+        "layer norm with an epsilon": "layer_norm_eps",
         "RMS norm on a stream": "rms_norm",
         "group norm": "group_norm",
         "weight norm": "weight_norm",
@@ -54,7 +54,7 @@ SECTIONS = {
     },
     "Transformers": {
         "LLaMA block (RMS norm, rotary, SwiGLU)": "llama",
-        "the same, embedding tied": "llama_tied",
+        "LLaMA block, embedding tied": "llama_tied",
         "GPT-2 block (layer norm, biases)": "gpt2",
     },
     "Recurrent": {
