@@ -35,7 +35,7 @@ def test_the_code_of_a_page_prints_what_the_page_says(page):
     for block in code:
         exec(compile(block, str(page), "exec"), scope)
     lines = [x for block in code for x in block.splitlines() if x.startswith("print(")]
-    said = [x.partition("  # ")[2] for x in lines]
+    said = [x.partition("  # ")[2].partition(": ")[0] for x in lines]
     assert len(said) == len(printed)
     assert [got for got, want in zip(printed, said, strict=True) if want] == [x for x in said if x]
     for table in blocks(page, "text"):
