@@ -13,11 +13,25 @@ from ._rules_shape import mix
 from ._values import Value, aligned, block_at, cells, rename, squeeze, take
 
 
+def _counts(equation):
+    """How many operands of a scan are constants, and how many it carries.
+
+    By shapes, since how the parameters say it differs between versions of JAX: a slice has one axis
+    less than its stack, and so has a step's output, while what is carried keeps its shape.
+    """
+    body = equation.params["jaxpr"].jaxpr
+    count = lambda outer, inner: sum(
+        x.aval.ndim == y.aval.ndim for x, y in zip(outer, inner, strict=True)
+    )
+    carries = count(equation.outvars, body.outvars)
+    return count(equation.invars, body.invars) - carries, carries
+
+
 @rule("scan")
 def _scan(reader: Reader, equation, *operands):
     p = equation.params
-    consts, carries = p["num_consts"], p["num_carry"]
     values = [reader.lift(v) for v in operands]
+    consts, carries = _counts(equation)
     fixed, start = values[:consts], values[consts : consts + carries]
     stacks = values[consts + carries :]
     body = p["jaxpr"]

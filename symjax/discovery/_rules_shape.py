@@ -58,6 +58,29 @@ def _split(reader, equation, x):
     return [take(x, axis, a, b, 1, reader.refinements) for a, b in pairs]
 
 
+@rule("unstack")
+def _unstack(reader, equation, x):
+    x, axis = reader.lift(x), equation.params["axis"] % len(equation.invars[0].aval.shape)
+    parts = [take(x, axis, i, i + 1, 1, reader.refinements) for i in range(x.shape[axis])]
+    return [squeeze(part, (axis,)) for part in parts]
+
+
+@rule("stack")
+def _stack(reader, equation, *values):
+    axis = equation.params["axis"] % len(equation.outvars[0].aval.shape)
+
+    def fresh(i, size):
+        return reader.refinements.axis((*reader.path, "part", i), size)
+
+    def layer(value):
+        kept = [a for a in range(len(value.shape) + 1) if a != axis]
+        shape = [*value.shape[:axis], 1, *value.shape[axis:]]
+        return broadcast(value, shape, kept)
+
+    layers = [layer(reader.lift(v)) for v in values]
+    return concatenate(layers, axis, fresh, reader.refinements)
+
+
 @rule("concatenate")
 def _concatenate(reader, equation, *values):
     def fresh(i, size):

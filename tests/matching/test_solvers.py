@@ -16,6 +16,7 @@ from symjax import (
     SignFlip,
     Translation,
 )
+from symjax.actions import Factor as Power
 from symjax.matching import _solvers
 from symjax.matching._places import Place, Step
 from symjax.matching._shifts import nearest_shifts
@@ -133,7 +134,7 @@ def test_shift_is_least_squares():
     w, b, c = random.normal(size=(3, 4)), random.normal(size=4), random.normal(size=3)
     steps = (
         Step(0, None, (0,), (0,), 1.0),
-        Step(1, None, (0,), (1,), -1.0, ((2, None, (1, 0), 1),)),
+        Step(1, None, (0,), (1,), -1.0, ((2, Power(2, (1, 0))),)),
     )
     factor = Factor(0, 0, Translation(4), (), steps, (4,))
     other = Factor(1, 0, Translation(3), (), (Step(1, None, (0,), (0,), 1.0),), (3,))
