@@ -2,7 +2,6 @@
 
 - `api/*.md`: one page per public module, one entry per public name, so that none can be missing.
 - `<!-- layers -->` in a page: the symmetries found in layers of every kind, by discovery itself.
-- `notebooks/*.md`: the text notebooks of the repository, with the pictures that they draw.
 - Maths becomes MathML while the site is built: it is read without a script and without a network.
 - `symjax.name` in backticks, in any page, links to that name's entry.
 """
