@@ -82,11 +82,15 @@ def link(match):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Put the made parts in, and link the names of symjax outside blocks of code."""
+    """Put the made parts and the table of statements in, and link names outside blocks of code."""
     if "<!-- layers -->" in markdown:
         markdown = markdown.replace("<!-- layers -->", layers.table())
     if "<!-- short -->" in markdown:
         markdown = markdown.replace("<!-- short -->", layers.short_table())
+    if "<!-- statements -->" in markdown:  # not as a snippet, which comes after the links
+        table = (ROOT / "README.md").read_text().split("--8<-- [start:statements] -->")[1]
+        table = table.split("<!-- --8<-- [end:statements]")[0].strip()
+        markdown = markdown.replace("<!-- statements -->", table)
     if page.file.src_uri.startswith("api/"):
         return markdown
     parts = re.split(r"(^ *```.*?^ *```\s*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
