@@ -141,16 +141,16 @@ report = merging.merging_report(
 print(report)
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 colours = ("#D55E00", "#E69F00", "#0072B2", "#009E73")
 for panel, (name, audit) in zip(axes, report.metrics.items(), strict=True):
     rows = zip(report.paths, audit.along, colours, ("s--", "v:", "o-", "^-."), strict=True)
     for path, values, colour, style in rows:
         panel.plot(report.times, values, style, color=colour, markevery=2, label=path)
     panel.set(xlabel="position on the chord, $t$", ylabel=name)
-axes[0].set_ylabel("training loss (cross-entropy, nats)")
-axes[1].set_ylabel("test accuracy")
-axes[0].legend()
+axes[0].set(yscale="log", ylabel="training loss (cross-entropy, nats)")
+axes[1].set_ylabel("test accuracy (share of images)")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 
 # %% [markdown]

@@ -28,6 +28,7 @@ sys.path.append(str(here / "models"))
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import minilm
 import numpy as np
 
@@ -126,8 +127,19 @@ def embedding_distance(point):
     return float(jnp.linalg.norm(embed(point, ids, mask) - embeddings, axis=1).max())
 
 
-ts = [0.25, 0.5, 0.75, 1.0]
+ts = np.linspace(0.1, 1, 10)
 on_curve = [embedding_distance(curve(t)) for t in ts]
 on_chord = [embedding_distance(chord(jnp.asarray(t))) for t in ts]
-for t, a, b in zip(ts, on_curve, on_chord, strict=True):
-    print(f"t = {t:.2f}: curve {a:.1e}, chord {b:.1e}")
+
+figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+axes.plot(ts, on_chord, "s--", color="#D55E00", label="straight line")
+axes.plot(ts, on_curve, "o-", color="#0072B2", label="curve of the symmetries")
+axes.axhline(jnp.finfo("float32").eps, color="black", linestyle=":", label="float32's eps")
+axes.set(
+    xlabel="position on the way, $t$",
+    ylabel="largest move of a sentence's\nembedding (a unit vector)",
+    yscale="log",
+)
+axes.set_ylim(3e-8, 1)
+axes.legend(loc="upper left", ncols=2)
+plt.show()

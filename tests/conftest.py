@@ -28,6 +28,15 @@ def x64():
         yield
 
 
+@pytest.fixture
+def as_a_reader_has_it():
+    """JAX's own settings, and a page or a notebook may change them for itself."""
+    before = jax.config.jax_enable_x64
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+    jax.config.update("jax_enable_x64", before)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_earlier_files_are_dropped():
     yield

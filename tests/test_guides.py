@@ -4,7 +4,6 @@ import re
 import textwrap
 from pathlib import Path
 
-import jax
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -14,15 +13,6 @@ PAGES = [p for p in sorted(DOCS.rglob("*.md")) if "```python" in p.read_text()]
 
 def blocks(page, language):
     return [textwrap.dedent(m[2]) for m in BLOCK.findall(page.read_text()) if m[1] == language]
-
-
-@pytest.fixture
-def as_a_reader_has_it():
-    """JAX's own settings, and a page may change them for itself."""
-    before = jax.config.jax_enable_x64
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.mark.slow

