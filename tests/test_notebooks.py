@@ -9,6 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from .test_statements import index
+
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.py"))
 NEEDS = {
@@ -53,7 +55,15 @@ def pretrained_transformer(done):
     assert max(done["on_chord"]) > 100 * max(done["on_curve"])
 
 
-CHECKS = {check.__name__: check for check in (matching_and_merging, pretrained_transformer)}
+def paper_in_ten_minutes(done):
+    assert all(done["held"])
+    assert done["statements"] >= {row.statement for row in index()}
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (matching_and_merging, paper_in_ten_minutes, pretrained_transformer)
+}
 """What the numbers of a notebook must be, given its variables at the end."""
 
 
