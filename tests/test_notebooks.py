@@ -37,6 +37,30 @@ HEADER = """\
 # # """
 
 
+def components_of_the_minimum(done):
+    assert done["smallest"].count == 2
+    assert done["met"] == done["predicted"]
+    assert done["path"].error < 1e-12
+    assert done["height"] == pytest.approx(done["sigma"][-1] ** 2)
+    # No way to the other component is below the pass, whatever its images say.
+    assert done["band"].at_images.max() < done["height"] < done["band"].height
+    assert max(done["highest"][name] for name in done["highest"] if "path" in name) < 1e-20
+    assert done["certain"].all()
+    # Four binomial shares, each within four standard errors.
+    assert abs(done["shares"] - 0.25).max() < 4 * done["error"]
+
+
+def curves_and_curvature(done):
+    assert done["kappa"] == pytest.approx(0.5**0.5, rel=1e-9)
+    assert done["difference"] < 1e-13
+    tops = [done["certified"][cells].max_curvature for cells in (64, 16, 8)]
+    assert done["highest"] <= tops[0] < tops[1] < tops[2] < 1.1 * done["highest"]
+    kept, found = done["held"], done["found"]
+    assert 100 < kept.sum() < 200
+    assert (found["bound"][kept] >= found["height"][kept] * (1 - 1e-9)).all()
+    assert done["slope"] == pytest.approx(4, abs=0.15)
+
+
 def matching_and_merging(done):
     given, permuted, matched, repaired = done["report"].metrics["loss"].barrier
     assert repaired < matched < permuted < 0.3 * given
@@ -62,7 +86,13 @@ def paper_in_ten_minutes(done):
 
 CHECKS = {
     check.__name__: check
-    for check in (matching_and_merging, paper_in_ten_minutes, pretrained_transformer)
+    for check in (
+        components_of_the_minimum,
+        curves_and_curvature,
+        matching_and_merging,
+        paper_in_ten_minutes,
+        pretrained_transformer,
+    )
 }
 """What the numbers of a notebook must be, given its variables at the end."""
 
