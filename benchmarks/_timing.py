@@ -33,6 +33,9 @@ def pin() -> None:
 
 pin()
 
+# CPU seconds for which a short call is repeated.
+_AT_LEAST = 0.1
+
 
 def best_of(f: Callable, *args: Any, repeats: int = 5) -> float:
     """CPU seconds of the fastest of several calls, after one not counted (it may compile)."""
@@ -40,17 +43,24 @@ def best_of(f: Callable, *args: Any, repeats: int = 5) -> float:
 
 
 def compile_seconds(f: Callable, *args: Any) -> float:
-    """CPU seconds to trace and compile a jax function for these arguments, nothing cached."""
+    """CPU seconds to trace and compile a jax function, nothing cached: the faster of two times."""
     import jax
 
-    start = time.process_time()
-    jax.jit(lambda *a: f(*a)).lower(*args).compile()
-    return time.process_time() - start
+    def once():
+        jax.clear_caches()
+        start = time.process_time()
+        jax.jit(lambda *a: f(*a)).lower(*args).compile()
+        return time.process_time() - start
+
+    return min(once(), once())
 
 
 def _times(f, args, repeats):
     _wait(f(*args))
-    for _ in range(repeats):
+    # Short calls are repeated for a while: the fastest of five of them is still noise.
+    begin = time.process_time()
+    while repeats > 0 or time.process_time() - begin < _AT_LEAST:
+        repeats -= 1
         start = time.process_time()
         _wait(f(*args))
         yield time.process_time() - start

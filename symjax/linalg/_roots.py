@@ -190,7 +190,8 @@ def _iterate_product(x, m):
         return x, m, distance(m), steps + 1
 
     far = lambda state: (state[2] > _ROOT_REACH) & (state[3] < _MAX_STEPS)
-    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, distance(m), 0))
+    # The first step is always made: m = 1 - c^2 of a c that is large.
+    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, jnp.asarray(jnp.inf, m.dtype), 0))
     return x, m
 
 
