@@ -25,6 +25,26 @@ from tests.public_names import public_modules, public_objects
 
 MATHS = re.compile(r"<(span|div) class=\"arithmatex\">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>", re.DOTALL)
 NAME = re.compile(r"(?<![\[`])`(symjax(?:\.\w+)+)`(?![\]`])")
+# What the converter leaves to mend: bars are no operators, a function keeps a space from its
+# argument unless it is in brackets, and a prime is a raised sign already.
+TIDY = [
+    (
+        r'<mo stretchy="false">(&#x0007C;)</mo>',
+        r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>',
+    ),
+    (
+        r"(<mi>(?:log|exp|sin|cos|tan|arcsin|ker)</mi>)(?!<mo stretchy=\"false\">&#x00028;)",
+        r'\1<mspace width="0.17em"/>',
+    ),
+    (
+        r"<msup>(<mi>[^<]*</mi>)<mi>(&#x0203[2-4];)</mi></msup>",
+        r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>',
+    ),
+    (
+        r"<msubsup>(<mi>[^<]*</mi>)(<m[in]>[^<]*</m[in]>)<mi>(&#x0203[2-4];)</mi></msubsup>",
+        r'<msub><mrow>\1<mo lspace="0" rspace="0">\3</mo></mrow>\2</msub>',
+    ),
+]
 OBJECTS = public_objects()
 
 
@@ -101,7 +121,10 @@ def mathml(match):
     """One formula; long ones scroll by themselves and never widen the page."""
     kind = "inline" if match[1] == "span" else "block"
     text = match[2].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    return f'<{match[1]} class="maths">{convert(text, display=kind)}</{match[1]}>'
+    formula = convert(text, display=kind)
+    for pattern, tidier in TIDY:
+        formula = re.sub(pattern, tidier, formula)
+    return f'<{match[1]} class="maths">{formula}</{match[1]}>'
 
 
 def on_page_content(html, page, config, files):
