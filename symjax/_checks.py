@@ -135,3 +135,13 @@ def require_count(name: str, value: int) -> None:
         isinstance(value, int) and value >= 1,
         f"`{name}` must be a positive integer, got {value!r}.",
     )
+
+
+def action_of(symmetry: Any) -> Any:
+    """The action of a symmetry; an action is its own."""
+    action = getattr(symmetry, "action", symmetry)
+    require(
+        hasattr(action, "group") and callable(action),
+        f"`action` must be an action or a Symmetry, got {type(symmetry).__name__}.",
+    )
+    return action

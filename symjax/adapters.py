@@ -47,7 +47,7 @@ def from_equinox(model: PyTree, call: Callable[..., Any] | None = None) -> tuple
     over a batch, or with a state. A pair ``(model, state)`` makes the state's floating arrays
     parameters too; a state that ``call`` captures is constant.
 
-    Raises ValueError for a model without a floating-point array.
+    Raises ValueError for what is no Equinox model, or one without a floating-point array.
 
     Example:
         >>> mlp = eqx.nn.MLP(2, 1, 8, 1, key=jax.random.key(0))
@@ -57,6 +57,12 @@ def from_equinox(model: PyTree, call: Callable[..., Any] | None = None) -> tuple
         >>> apply.restore(params).layers[0].weight.shape
         (8, 2)
     """
+    is_module = lambda x: isinstance(x, eqx.Module)
+    require(
+        any(map(is_module, jax.tree.leaves(model, is_leaf=is_module))),
+        f"`model` must be an Equinox module or a pytree of them, got {type(model).__name__}; for "
+        "Flax there are from_nnx and from_linen.",
+    )
     params, rest = eqx.partition(model, eqx.is_inexact_array)
     require(bool(jax.tree.leaves(params)), "`model` holds no floating-point array.")
     require(

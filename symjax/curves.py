@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ._checks import (
+    action_of,
     describe,
     is_floating,
     path_name,
@@ -70,7 +71,8 @@ class SymmetryCurve(AbstractCurve):
 def exponential_curve(action: Action, params: PyTree, m: Algebra) -> SymmetryCurve:
     """gamma(t) = exp(t m) . params, for every real t.
 
-    The loss is constant on it where the action is a symmetry. Parameters keep their dtypes.
+    ``action`` is an action or a `Symmetry`. The loss is constant on the curve where the action is
+    a symmetry. Parameters keep their dtypes.
 
     Raises ValueError for an algebra element or parameters that do not fit the action, integer
     leaves to be moved, or (outside jit) NaN.
@@ -85,6 +87,7 @@ def exponential_curve(action: Action, params: PyTree, m: Algebra) -> SymmetryCur
         >>> bool(jnp.allclose(u @ v, w[1] @ w[0], atol=1e-5))
         True
     """
+    action = action_of(action)
     _require_fit(action, params, m)
     require_finite("m", m)
     return SymmetryCurve(action, params, m)
@@ -110,6 +113,7 @@ def connecting_curve(action: Action, params: PyTree, g: Element) -> SymmetryCurv
         >>> connecting_curve(action, w, (jnp.diag(jnp.array([-1.0, -2.0])),)).method.item()
         1
     """
+    action = action_of(action)
     rotation, stretch, method = action.group.connecting_logs(g)
     _require_fit(action, params, stretch)
     return SymmetryCurve(action, params, stretch, rotation, method)

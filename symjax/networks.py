@@ -96,8 +96,8 @@ def random_weights(
     """Weights (W_1, ..., W_l) with independent normal entries.
 
     ``widths`` is (d_0, ..., d_l). W_i has shape (d_i, d_{i-1}) and standard deviation
-    scale / sqrt(d_{i-1}), so with scale 1 a linear layer keeps the mean square of its input. They are
-    float32, or float64 where x64 is enabled, unless ``dtype`` says otherwise.
+    scale / sqrt(d_{i-1}), so with scale 1 a linear layer keeps the mean square of its input. They
+    are float32, or float64 where x64 is enabled, unless ``dtype`` says otherwise.
 
     Raises:
         ValueError: for fewer than two widths, a width below 1, or a dtype that is not floating.

@@ -156,6 +156,8 @@ def test_what_is_no_model_is_refused(monkeypatch):
         symjax.from_equinox(eqx.nn.Lambda(jnp.tanh))
     with pytest.raises(ValueError, match=r"a tuple, which cannot be called: pass `call`"):
         symjax.from_equinox((eqx.nn.LayerNorm(2), None))
+    with pytest.raises(ValueError, match=r"got Linear; for Flax there are from_nnx"):
+        symjax.from_equinox(nnx.Linear(2, 3, rngs=RNGS()))
     with pytest.raises(ValueError, match=r"holds no nnx.Param"):
         symjax.from_nnx(nnx.Dropout(0.5, rngs=RNGS()))
     with pytest.raises(ValueError, match=r"collection 'params', got the keys \['kernel'\]"):

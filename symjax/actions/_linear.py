@@ -174,11 +174,13 @@ class LinearAction(eqx.Module):
             f"`{name}` must be {'a tuple of ' if isinstance(self.group, Product) else ''}"
             f"arrays for {self.group} (structure {want}), got structure {got}.",
         )
+        finite = name == "m" and self.group.dimension == 0
+        hint = "it is finite and has no curves" if finite else "for a batch, vmap the action"
         for entry, like in zip(jax.tree.leaves(g), jax.tree.leaves(expected), strict=True):
             require(
                 jnp.shape(entry) == like.shape,
                 f"`{name}` must have an entry of shape {like.shape} for {self.group}, got shape "
-                f"{jnp.shape(entry)}; for a batch of elements, vmap the action.",
+                f"{jnp.shape(entry)}; {hint}.",
             )
 
     def _shapes(self, name):

@@ -31,6 +31,12 @@ _REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_shape)
 #: Each reading makes some layout finer, so this is never reached by a model that makes sense.
 MOST_READINGS = 50
 
+_HINT = (
+    "symjax read `apply(params, *inputs)` by tracing it: `apply` must be a JAX function of the "
+    "parameters and inputs, in this order. Of a model of a framework the pair (apply, params) is "
+    "made by symjax.from_equinox, from_nnx or from_linen."
+)
+
 
 def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) -> Symmetries:
     """Every symmetry of ``params -> apply(params, *inputs)`` that can be proved (host-only).
@@ -41,7 +47,7 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     function holds besides (masks, tables, frozen weights) is taken as the constants that they are.
 
     Raises ValueError where ``params`` has no floating array, or has a bare Python number; where
-    ``apply`` returns no array; and whatever tracing ``apply`` raises.
+    ``apply`` returns no array; and whatever tracing ``apply`` raises, with a hint.
 
     Example:
         >>> mlp = lambda p, x: p["u"] @ jax.nn.relu(p["v"] @ x)
@@ -69,7 +75,11 @@ def _trace(apply, flat, structure, moving, inputs):
     def function(leaves, arrays):
         full = dict(zip(moving, leaves, strict=True)) | rest
         tree = jax.tree.unflatten(structure, [full[i] for i in range(len(flat))])
-        output = apply(tree, *rebuild(arrays))
+        try:
+            output = apply(tree, *rebuild(arrays))
+        except Exception as error:
+            error.add_note(_HINT)
+            raise
         arrays = [x for x in jax.tree.leaves(output) if hasattr(x, "dtype")]
         require(bool(arrays), f"`apply` must return an array, got {output!r}.")
         return arrays

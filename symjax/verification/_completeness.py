@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, path_name, require
+from .._checks import action_of, is_floating, path_name, require
 from ._redundancy import Redundancy, flatten, jacobian, summary
 
 
@@ -101,17 +101,6 @@ def name_of(symmetry: Any, position: int) -> str:
     if hasattr(symmetry, "name"):
         return symmetry.name
     return f"action {position} ({type(symmetry.group).__name__})"
-
-
-def action_of(symmetry: Any) -> Any:
-    """The action of a symmetry; an action is its own."""
-    action = getattr(symmetry, "action", symmetry)
-    require(
-        hasattr(action, "group") and callable(action),
-        f"`action` must be an action or a Symmetry, got {type(symmetry).__name__}; "
-        "`verify_all` takes several.",
-    )
-    return action
 
 
 def require_several(name: str, actions: Any) -> None:

@@ -9,9 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, require, require_callable, require_floating_leaves
+from .._checks import (
+    action_of,
+    is_floating,
+    require,
+    require_callable,
+    require_floating_leaves,
+)
 from ..groups import GeneralLinear
-from ._completeness import action_of, name_of, require_several
+from ._completeness import name_of, require_several
 from ._generic import concrete_inputs, generator, generic_params
 
 DRAWS = 4

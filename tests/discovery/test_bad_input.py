@@ -96,6 +96,16 @@ MISTAKES = {
         lambda: symjax.completeness(ONE, mlp, PARAMS, X),
         "`symmetries` must be a list of actions or symmetries, got Symmetry",
     ),
+    "the curve of a permutation": (
+        lambda: symjax.exponential_curve(
+            symjax.linear_action(symjax.Permutation(4), ACTION.legs), PARAMS, jnp.ones(4)
+        ),
+        r"got shape \(4,\); it is finite and has no curves",
+    ),
+    "the curve of a group": (
+        lambda: symjax.exponential_curve(symjax.PositiveScaling(4), PARAMS, jnp.ones(4)),
+        "`action` must be an action or a Symmetry, got PositiveScaling",
+    ),
     "not a group action": (
         lambda: symjax.completeness([DATA], mlp, PARAMS, X),
         r"`symmetries\[0\]` is not a group action",
@@ -151,3 +161,15 @@ def test_verify_says_that_numbers_are_not_finite():
 def test_a_compiled_model_has_the_same_symmetries():
     plain, compiled = (symjax.find_symmetries(f, PARAMS, X) for f in (mlp, jax.jit(mlp)))
     assert plain.as_dict() == compiled.as_dict()
+
+
+def test_an_error_inside_the_model_carries_a_hint():
+    with pytest.raises(TypeError) as caught:
+        symjax.find_symmetries(mlp, PARAMS)
+    assert "from_equinox, from_nnx or from_linen" in caught.value.__notes__[0]
+
+
+def test_a_symmetry_has_curves_as_its_action_has():
+    of_action = symjax.exponential_curve(ACTION, PARAMS, jnp.ones(4))
+    of_symmetry = symjax.exponential_curve(ONE, PARAMS, jnp.ones(4))
+    assert jax.tree.structure(of_action) == jax.tree.structure(of_symmetry)
