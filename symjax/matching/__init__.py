@@ -7,3 +7,4 @@ from ._elements import (
     save_element as save_element,
 )
 from ._match import Match as Match, match as match
+from ._refine import Refinement as Refinement, refine as refine
