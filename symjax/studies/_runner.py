@@ -112,7 +112,8 @@ def run_study(
     progress = progress or (lambda fraction, message: None)
     study = networks_of(module, config)
     try:
-        until = parse_until(how.until, study.shapes())
+        scalars = [name for name, leaf in study.shapes().items() if not leaf.shape]
+        until = parse_until(how.until, scalars)
         log = Log(out / UNFINISHED, identity(name, config, study, until, how.chunk))
         check_target(out, name, how.overwrite)
         if how.resume and (earlier := _manifest_of(out)):
@@ -134,7 +135,6 @@ def run_study(
             # All threads together, and the same on a busy machine.
             "processor_seconds": round(time.process_time() - processor, 2),
         }
-        scalars = [name for name, leaf in study.shapes().items() if not leaf.shape]
         means = {name: exact(result.data[name]) for name in scalars} if networks > 1 else {}
         _publish(log, out, config, result, seconds, means)
     except BaseException:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from .._checks import require
 from ..barriers import linear_chord
 from ..networks import linear, random_weights, squared_loss
 from ..topology import LinearMinimum, linear_minimum
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 FAMILIES = {
     "square": ((3, 3, 3, 3), (3.0, 2.0, 1.5)),
@@ -33,8 +35,8 @@ class Config:
 
     seed: int = 0
     """Seed of all randomness."""
-    networks: int = 1000
-    """Networks of each family, all trained on the same data."""
+    pairs: int = 1000
+    """Pairs of networks of each family, all trained on the same data."""
     steps: int = 2000
     """Steps of stochastic gradient descent."""
     rate: float = 0.01
@@ -43,109 +45,153 @@ class Config:
     """Pairs of each family that are joined by an explicit path."""
 
     def __post_init__(self):
-        require(self.networks >= 2, f"`networks` must be at least 2, got {self.networks}.")
-        require(self.steps >= 1, f"`steps` must be at least 1, got {self.steps}.")
+        for name in ("pairs", "steps", "paths"):
+            value = getattr(self, name)
+            require(value >= 1, f"`{name}` must be at least 1, got {value}.")
         require(self.rate > 0, f"`rate` must be positive, got {self.rate}.")
-        require(self.paths >= 1, f"`paths` must be at least 1, got {self.paths}.")
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Train each family in one vmapped and jitted call, label every network, compare pairs."""
-    data: Data = {}
+class Family(NamedTuple):
+    """The data that all networks of one kind are trained on, and the minimum that they have."""
+
+    x: np.ndarray
+    y: np.ndarray
+    minimum: LinearMinimum
+
+
+def study(config: Config) -> Study:
+    """Two trained networks of every family, their components, and the line between them."""
+    families = _families(config.seed)
+
+    def one(key, index):
+        found = {}
+        keys = jax.random.split(key, len(families))
+        for k, (name, family) in zip(keys, families.items(), strict=True):
+            train = functools.partial(_train, family, config.steps, config.rate)
+            measured = _measure(family, jax.vmap(train)(jax.random.split(k)))
+            found |= {f"{_slug(name)}_{what}": value for what, value in measured.items()}
+        return found
+
+    return Study(config.pairs, (one,), config.seed, batch=100, x64=True)
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """Passes between the components that were met, paths within them, and the statements."""
+    more: Data = {}
     with jax.enable_x64(True):
-        for i, (family, (widths, sigma)) in enumerate(FAMILIES.items()):
-            progress(i / len(FAMILIES), f"{config.networks} {family} networks")
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
-            for_data, for_networks = jax.random.split(key)
-            x, y = _data(for_data, widths, sigma)
-            minimum = linear_minimum(widths, x, y)
-            train = _train(widths, config.steps, config.rate)
-            weights = train(jax.random.split(for_networks, config.networks), x, y)
-            measured = _measure(minimum, weights, jnp.asarray(x), jnp.asarray(y), config.paths)
-            data |= {f"{_slug(family)}_{name}": value for name, value in measured.items()}
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(data), _units())
+        for name, family in _families(config.seed).items():
+            get = functools.partial(_of, data, name)
+            found = _passes_and_paths(family, get, config.paths)
+            more |= {f"{_slug(name)}_{what}": value for what, value in found.items()}
+    everything = {**data, **more}
+    return Result(more, _statements(everything), draw, _notes(everything), _units())
 
 
 def _slug(family):
     return family.replace(" ", "_")
 
 
-def _data(key, widths, sigma):
+def _families(seed) -> dict[str, Family]:
+    found = {}
+    for i, (name, (widths, sigma)) in enumerate(FAMILIES.items()):
+        x, y = _data(np.random.default_rng([seed, i]), widths, sigma)
+        found[name] = Family(x, y, linear_minimum(widths, x, y))
+    return found
+
+
+def _data(rng, widths, sigma):
     """Samples with orthonormal rows, and targets of exactly these singular values."""
-    keys = jax.random.split(key, 3)
-    orthonormal = lambda k, rows, columns: (
-        np.linalg.qr(np.asarray(jax.random.normal(k, (columns, rows), jnp.float64)))[0].T
-    )
-    x = orthonormal(keys[0], widths[0], SAMPLES)
-    left, right = (orthonormal(k, d, d) for k, d in zip(keys[1:], widths[::-3], strict=True))
+    orthonormal = lambda rows, columns: np.linalg.qr(rng.normal(size=(columns, rows)))[0].T
+    x = orthonormal(widths[0], SAMPLES)
+    left, right = orthonormal(widths[-1], widths[-1]), orthonormal(widths[0], widths[0])
     return x, left @ np.diag(sigma) @ right @ x
 
 
-@functools.cache
-def _train(widths, steps, rate):
-    """Minibatch descent from random weights, for a batch of keys."""
+def _train(family: Family, steps, rate, key):
+    """Minibatch descent from random weights."""
+    x, y = jnp.asarray(family.x), jnp.asarray(family.y)
+    for_weights, for_batches = jax.random.split(key)
+    weights = random_weights(for_weights, family.minimum.widths, dtype=jnp.float64)
+    optimiser = optax.sgd(optax.cosine_decay_schedule(rate, steps))
 
-    def one(key, x, y):
-        for_weights, for_batches = jax.random.split(key)
-        weights = random_weights(for_weights, widths, dtype=jnp.float64)
-        optimiser = optax.sgd(optax.cosine_decay_schedule(rate, steps))
+    def step(carry, k):
+        w, state = carry
+        chosen = jax.random.randint(k, (BATCH,), 0, SAMPLES)
+        loss = squared_loss(linear, x[:, chosen], y[:, chosen])
+        slope = jax.tree.map(lambda g: g * (SAMPLES / BATCH), jax.grad(loss)(w))
+        with jax.numpy_dtype_promotion("standard"):  # as Optax needs it
+            updates, state = optimiser.update(slope, state, w)
+            return (optax.apply_updates(w, updates), state), None
 
-        def step(carry, k):
-            w, state = carry
-            chosen = jax.random.randint(k, (BATCH,), 0, SAMPLES)
-            loss = squared_loss(linear, x[:, chosen], y[:, chosen])
-            slope = jax.tree.map(lambda g: g * (SAMPLES / BATCH), jax.grad(loss)(w))
-            with jax.numpy_dtype_promotion("standard"):  # as Optax needs it
-                updates, state = optimiser.update(slope, state, w)
-                return (optax.apply_updates(w, updates), state), None
-
-        start = (weights, optimiser.init(weights))
-        return jax.lax.scan(step, start, jax.random.split(for_batches, steps))[0][0]
-
-    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))
+    start = (weights, optimiser.init(weights))
+    return jax.lax.scan(step, start, jax.random.split(for_batches, steps))[0][0]
 
 
-def _measure(minimum: LinearMinimum, weights, x, y, paths) -> Data:
-    """Labels of all networks; of each network and the next one, what is between them."""
-    label = jax.jit(jax.vmap(minimum.label))
-    labels = label(weights)
-    chord = jax.jit(jax.vmap(lambda p, q: linear_chord(p, q, x, y).value))
-    points = list(zip(*(np.asarray(w) for w in weights), strict=True))
-    decided, signs = np.asarray(labels.decided), np.asarray(labels.signs)
-    sure = decided[:-1] & decided[1:]
-    moved, used, height = [], np.zeros(len(sure), int), np.full(len(sure), np.nan)
-    known: dict[bytes, float] = {}
-    for i, (p, q) in enumerate(itertools.pairwise(points)):
-        permuted, permutations = minimum.permutations(p, q) if sure[i] else (p, ())
-        moved.append(permuted)
-        used[i] = sum((g != np.arange(len(g))).any() for g in permutations)
-        if sure[i]:  # the height is one for all pairs of these labels
-            both = signs[i : i + 2].tobytes()
-            if both not in known:
-                known[both] = minimum.barrier(p, q).value
-            height[i] = known[both]
-    # With the last network behind them, so that one compiled function labels both batches.
-    moved = tuple(np.stack(w) for w in zip(*moved, points[-1], strict=True))
-    same = lambda a: sure & (a[:-1] == signs[1:]).all(axis=1)
-    before, after = same(signs), same(np.asarray(label(moved).signs))
-    moved = tuple(w[:-1] for w in moved)
-    ends = tuple(np.asarray(w)[1:] for w in weights)
-    joined = [i for i in np.flatnonzero(after)[:paths]]
-    found = [minimum.path(tuple(w[i] for w in moved), points[i + 1], tolerance=1.0) for i in joined]
-    return {
-        "component": np.where(decided, (signs < 0) @ (1 << np.arange(signs.shape[1])), -1),
-        "components": np.asarray(minimum.count),
-        "excess": np.asarray(labels.excess),
-        "certificate": np.asarray(labels.height),
+def _measure(family: Family, pair):
+    """Labels of two networks, the fewest permutations that join them, and the lines between."""
+    x, y, minimum = jnp.asarray(family.x), jnp.asarray(family.y), family.minimum
+    p, q = (tuple(w[end] for w in pair) for end in (0, 1))
+    # A permutation's parity is all that matters, in critical layers wider than 1: all choices of
+    # layers, the fewest first. The first one leaves everything as it is.
+    layers = [i for i in minimum.margins.layers if minimum.widths[i] >= 2]
+    choices = sorted(itertools.product((False, True), repeat=len(layers)), key=sum)
+    moved = [_swapped(p, itertools.compress(layers, choice)) for choice in choices]
+    stack = lambda *ends: jax.tree.map(lambda *w: jnp.stack(w), *ends)
+    labels = jax.vmap(minimum.label)(stack(q, *moved))
+    joins = (labels.signs[1:] == labels.signs[:1]).all(axis=1)
+    first = jnp.argmax(joins)
+    permuted = jax.tree.map(lambda w: w[first], stack(*moved))
+    line = lambda start: linear_chord(start, q, x, y).value - minimum.value
+    chord, chord_permuted = jax.vmap(line)(stack(p, permuted))
+    decided, signs = labels.decided[1::-1], labels.signs[1::-1]  # of p, then of q
+    sure = decided.all()
+    number = jnp.where(signs < 0, 2 ** jnp.arange(signs.shape[1]), 0).sum(axis=1)
+    return {f"weights_{i}": w for i, w in enumerate(pair)} | {
+        "component": jnp.where(decided, number, -1),
+        "excess": labels.excess[1::-1],
         "pair_decided": sure,
-        "connected": before,
-        "connected_permuted": after,
-        "permutations": used,
+        "connected": sure & joins[0],
+        "connected_permuted": sure & joins.any(),
+        "permutations": jnp.where(sure, jnp.array([sum(c) for c in choices])[first], 0),
+        "chord": chord,
+        "chord_permuted": chord_permuted,
+    }
+
+
+def _swapped(weights, layers):
+    """The same network with the first two hidden units of these layers exchanged."""
+    weights = list(weights)
+    for i in layers:
+        order = np.r_[1, 0, 2 : weights[i - 1].shape[0]]
+        weights[i - 1], weights[i] = weights[i - 1][order], weights[i][:, order]
+    return tuple(weights)
+
+
+def _passes_and_paths(family: Family, get, paths) -> Data:
+    """The height of every pair's pass, and explicit paths between the first pairs that have one."""
+    minimum, sure = family.minimum, get("pair_decided")
+    weights = [get(f"weights_{i}") for i in range(len(minimum.widths) - 1)]
+    ends = lambda i: (tuple(w[i, end] for w in weights) for end in (0, 1))
+    height = np.full(len(sure), np.nan)
+    # One height for all pairs of the same two components.
+    kinds, members = np.unique(get("component"), axis=0, return_inverse=True)
+    for kind in range(len(kinds)):
+        same = np.flatnonzero(sure & (members.reshape(-1) == kind))
+        if len(same):
+            height[same] = minimum.barrier(*ends(same[0])).value
+    found, fewest = [], []
+    joined = np.flatnonzero(get("connected_permuted"))[:paths]
+    for i in joined:
+        p, q = ends(i)
+        permuted, orders = minimum.permutations(p, q)
+        fewest.append(sum((g != np.arange(len(g))).any() for g in orders))
+        found.append(minimum.path(permuted, q, tolerance=1.0))
+    return {
+        "components": np.asarray(minimum.count),
+        "certificate": np.asarray(minimum.label(next(ends(0))).height),
         "height": height,
-        "chord": np.asarray(chord(tuple(np.asarray(w)[:-1] for w in weights), ends))
-        - minimum.value,
-        "chord_permuted": np.asarray(chord(moved, ends)) - minimum.value,
+        "path_pair": joined,
+        "path_permutations": np.asarray(fewest, int),
         "path_error": np.asarray([float(path.error) for path in found]),
         "path_end_error": np.asarray(
             [max(float(path.start_error), float(path.end_error)) for path in found]
@@ -166,6 +212,7 @@ def _statements(data: Data) -> list[Statement]:
     within = met <= np.array(counts)
     wide = [f for f, (widths, _) in FAMILIES.items() if min(widths) >= 2]
     pairs = np.concatenate([_of(data, f, "connected_permuted") for f in wide])
+    fewest = np.concatenate([_closed_form_agrees(data, f) for f in FAMILIES])
     sure = np.concatenate([_of(data, f, "pair_decided") for f in wide])
     height, chord, apart = [], [], []
     for f in FAMILIES:
@@ -186,12 +233,14 @@ def _statements(data: Data) -> list[Statement]:
         ),
         Statement(
             "Prop. 5.2",
-            bool(pairs[sure].all()),
+            bool(pairs[sure].all() and fewest.all()),
             int(sure.sum()),
             int(pairs[sure].sum()),
             float(pairs[sure].mean() - 1),
             "corrected: pairs of trained networks that permutations of hidden units bring into one "
-            "component, where every critical layer has width 2 or more. Margin: share minus 1.",
+            "component, where every critical layer has width 2 or more, found by trying all "
+            "parities; the closed form permuted as few layers on "
+            f"{fewest.sum()} of {len(fewest)}. Margin: share minus 1.",
         ),
         Statement(
             "Height between components",
@@ -205,16 +254,22 @@ def _statements(data: Data) -> list[Statement]:
     ]
 
 
+def _closed_form_agrees(data: Data, family: str) -> np.ndarray:
+    """Where paths were built: whether as few layers were permuted as by trying all."""
+    tried = _of(data, family, "permutations")[_of(data, family, "path_pair")]
+    return tried == _of(data, family, "path_permutations")
+
+
 def _notes(data: Data) -> list[str]:
     notes = []
     for family, (widths, sigma) in FAMILIES.items():
         get = functools.partial(_of, data, family)
         sure = get("pair_decided")
-        total, undecided = len(get("component")), int((get("component") < 0).sum())
+        total, undecided = get("component").size, int((get("component") < 0).sum())
         notes.append(
             f"{family}, widths {widths}, singular values {sigma}: {get('components')} components; "
             f"{total - undecided} of {total} labels certified (loss above the minimum below "
-            f"{get('certificate')[0]:.3g}), {undecided} undecided and left out. Of {sure.sum()} "
+            f"{get('certificate'):.3g}), {undecided} undecided and left out. Of {sure.sum()} "
             f"pairs {get('connected').sum()} are connected as trained, "
             f"{get('connected_permuted').sum()} after the fewest permutations, of at most "
             f"{get('permutations').max()} layers. Largest product error on {len(get('path_error'))}"
@@ -230,17 +285,22 @@ def _notes(data: Data) -> list[str]:
 
 def _units() -> dict[str, str]:
     meaning = {
-        "component": "(network,) number of the component, -1 where undecided",
+        "weights_0": "(pair, end, unit_1, input) W_1 after training",
+        "weights_1": "(pair, end, unit_2, unit_1) W_2 after training",
+        "weights_2": "(pair, end, output, unit_2) W_3 after training",
+        "component": "(pair, end) number of the component, -1 where undecided",
         "components": "() number of components of the minimum",
-        "excess": "(network,) loss above the minimum, squared norm",
-        "certificate": "(network,) excess below which a label is certain, squared norm",
-        "pair_decided": "(pair,) both labels of a network and the next are certified",
+        "excess": "(pair, end) loss above the minimum, squared norm",
+        "certificate": "() excess below which a label is certain, squared norm",
+        "pair_decided": "(pair,) both labels are certified",
         "connected": "(pair,) in one component as trained",
-        "connected_permuted": "(pair,) in one component after the fewest permutations",
-        "permutations": "(pair,) hidden layers permuted",
+        "connected_permuted": "(pair,) in one component after permutations of hidden units",
+        "permutations": "(pair,) hidden layers permuted, the fewest that do it",
         "height": "(pair,) minimax height above the minimum, squared norm",
         "chord": "(pair,) highest loss of the straight line above the minimum, squared norm",
         "chord_permuted": "(pair,) the same after the fewest permutations, squared norm",
+        "path_pair": "(path,) number of the pair",
+        "path_permutations": "(path,) hidden layers permuted by the closed form",
         "path_error": "(path,) largest product error on an explicit path, relative",
         "path_end_error": "(path,) product error of its ends as trained, relative",
     }

@@ -32,7 +32,7 @@ SMALL = {
     "figure4": {"networks": 2, "scales": 4, "steps": 50},
     "curvature": {"networks": 60},
     "components": {"cases": 30, "paths": 8},
-    "minima": {"networks": 40, "steps": 1500, "paths": 3},
+    "minima": {"pairs": 40, "steps": 1500, "paths": 3},
     "digits": {"curves": 2, "steps": 150},
     "merging": {"pairs": 1, "steps": 150},
 }
@@ -107,7 +107,7 @@ def test_configurations_are_documented_and_start_with_the_seed(name):
         (figure3b, {"scale": 0.0}),
         (figure4, {"largest": 1.0}),
         (curvature, {"networks": 0}),
-        (minima, {"networks": 1}),
+        (minima, {"pairs": 0}),
         (digits, {"steps": 0}),
         (merging, {"pairs": 0}),
         (merging, {"restarts": -1}),
