@@ -84,6 +84,19 @@ def paper_in_ten_minutes(done):
     assert done["statements"] >= {row.statement for row in index()}
 
 
+def symmetries_of_your_model(done):
+    exact = [s.exact for name in done["checks"] for s in done["found"][name]]
+    assert [c.holds for checks in done["checks"].values() for c in checks] == exact
+    assert exact.count(False) == 1
+    deep = done["reports"].pop("deep ReLU MLP")
+    assert deep.redundancy.certain
+    assert deep.missing > 0
+    assert {n: r.complete for n, r in done["reports"].items()} == dict.fromkeys(
+        done["checks"], True
+    )
+    assert done["unsure"].unknown == {"svd": ("w",)}
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -92,6 +105,7 @@ CHECKS = {
         matching_and_merging,
         paper_in_ten_minutes,
         pretrained_transformer,
+        symmetries_of_your_model,
     )
 }
 """What the numbers of a notebook must be, given its variables at the end."""
