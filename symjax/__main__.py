@@ -22,7 +22,8 @@ USAGE = """usage: python -m symjax list
        python -m symjax draw DIR [--to FILE]
 
 list       name the studies
-run        run one study; `python -m symjax run STUDY --help` names its options
+run        run one study; `python -m symjax run STUDY --help` names its options.
+           STUDY is a name of the list, or a file of your own such as mine.py
 reproduce  run all of the paper's studies and end with one table of its statements
 draw       draw the figure of a finished study again, from what is stored"""
 

@@ -3,6 +3,7 @@
 import importlib.util
 import runpy
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def pretrained_transformer(done):
     assert max(done["on_chord"]) > 100 * max(done["on_curve"])
 
 
+def monte_carlo_study(done):
+    assert done["same"] == {"barrier": True, "ratio": True}
+    # Means within four standard errors of the leading term, and above it where it is not enough.
+    deviations = (done["mean"] - done["theory"]) / done["error"]
+    assert abs(deviations[0]) < 4 < deviations[-1]
+    assert 100 <= len(done["needed"]) < 2000
+    for name in ("figure2", "mine", "again", "enough"):
+        assert (done["folder"] / name / "figure.png").exists()
+
+
 def paper_in_ten_minutes(done):
     assert all(done["held"])
     assert done["statements"] >= {row.statement for row in index()}
@@ -103,6 +114,7 @@ CHECKS = {
         components_of_the_minimum,
         curves_and_curvature,
         matching_and_merging,
+        monte_carlo_study,
         paper_in_ten_minutes,
         pretrained_transformer,
         symmetries_of_your_model,
@@ -127,11 +139,12 @@ def require_readable(figure):
 @pytest.mark.slow
 @pytest.mark.usefixtures("as_a_reader_has_it")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_runs_draws_and_keeps_its_word(path, monkeypatch):
+def test_a_notebook_runs_draws_and_keeps_its_word(path, monkeypatch, tmp_path):
     package, install = NEEDS.get(path.stem, ("symjax", ""))
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"needs {package}: {install}")
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
     begin = time.process_time()

@@ -56,7 +56,7 @@ def identity(
             "symjax": importlib.import_module(__name__.split(".")[0]).__version__,
             **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
         },
-        "sources": _digest_of_sources(),
+        "sources": _digest_of_sources(Path(name) if name.endswith(".py") else None),
     }
 
 
@@ -110,9 +110,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _digest_of_sources() -> str:
-    """A digest of symjax's own source files: a revision, also where there is no repository."""
+def _digest_of_sources(study: Path | None) -> str:
+    """A digest of symjax's own source files: a revision, also where there is no repository.
+
+    With the file of a study that lies outside of them.
+    """
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    if study is not None:
+        digest.update(study.read_bytes())
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

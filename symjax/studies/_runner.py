@@ -7,11 +7,13 @@ is there, manifest.json last.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -57,7 +59,15 @@ class How:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a study; StudyError for a name that is not one, or a missing package."""
+    """The module of a study; StudyError for a name that is not one, or a missing package.
+
+    A name that ends in .py is the file of a study of one's own.
+    """
+    if name.endswith(".py"):
+        path = Path(full_name(name))
+        if not path.is_file():
+            raise StudyError(f"there is no file {path}.")
+        return _from_source(path, path.read_bytes())
     if name not in STUDIES:
         close = difflib.get_close_matches(name, STUDIES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -69,6 +79,31 @@ def load(name: str) -> ModuleType:
             raise StudyError(
                 f"study {name!r} needs {wanted}: pip install 'symjax-symmetry[studies]'"
             )
+    return module
+
+
+def full_name(name: str) -> str:
+    """The name under which a result is stored: a file's is its full path."""
+    return str(Path(name).resolve()) if name.endswith(".py") else name
+
+
+def title_of(module: ModuleType) -> str:
+    """One line about a study; of one's own, the first line of the file's docstring."""
+    package, _, name = module.__name__.rpartition(".")
+    if package == __package__:
+        return STUDIES[name]
+    return (module.__doc__ or name).strip().splitlines()[0].rstrip(".")
+
+
+@functools.cache  # a Config is an instance of one class, for as long as the file is the same
+def _from_source(path: Path, source: bytes) -> ModuleType:
+    module = ModuleType(f"_study_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and tyro look there
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    parts = ("Config", "draw", *(() if hasattr(module, "run") else ("study", "conclude")))
+    if missing := [part for part in parts if not hasattr(module, part)]:
+        raise StudyError(f"{path} is no study: it has no {' and no '.join(missing)}.")
     return module
 
 
@@ -108,7 +143,7 @@ def run_study(
         StudyError: for a study that does not exist, an ``out`` that cannot be written or that holds
             something else, another run to resume, or a missing package; before any work is done.
     """
-    module, out, how = load(name), Path(out), how or How()
+    module, out, how, name = load(name), Path(out), how or How(), full_name(name)
     progress = progress or (lambda fraction, message: None)
     study = networks_of(module, config)
     try:
@@ -136,7 +171,7 @@ def run_study(
             "processor_seconds": round(time.process_time() - processor, 2),
         }
         means = {name: exact(result.data[name]) for name in scalars} if networks > 1 else {}
-        _publish(log, out, config, result, seconds, means)
+        _publish(log, out, title_of(module), config, result, seconds, means)
     except BaseException:
         if not log.exists():
             log.remove()
@@ -280,7 +315,7 @@ def _write(log: Log, module: ModuleType, config: Any, networks: int, progress: P
             result = module.conclude(config, Stored(work / "data.zarr"))
         else:
             result = module.run(config, progress)
-        about = log.identity | {"title": STUDIES[log.identity["study"]], "seed": config.seed}
+        about = log.identity | {"title": title_of(module), "seed": config.seed}
         finish(work / "data.zarr", result.data, result.units, about)
     except OSError as error:
         raise StudyError(
@@ -300,6 +335,7 @@ def _finished(module: ModuleType, manifest: dict[str, Any], out: Path) -> Result
 def _publish(
     log: Log,
     out: Path,
+    title: str,
     config: Any,
     result: Result,
     seconds: dict[str, float],
@@ -307,7 +343,6 @@ def _publish(
 ) -> None:
     """Draw, report, and move all to ``out``; manifest.json goes first and comes last."""
     work = log.folder / "result"
-    title = STUDIES[log.identity["study"]]
     description = manifest(title, config, result, seconds, log.identity)
     description["means"] = {name: dataclasses.asdict(mean) for name, mean in means.items()}
     try:

@@ -368,3 +368,54 @@ def test_progress_is_a_bar_for_a_terminal_and_silence_for_a_log(monkeypatch, cap
     shown = capsys.readouterr().err
     assert "study" in shown
     assert "50%  half way" in shown
+
+
+MINE = '''"""A study of one's own.
+
+More about it.
+"""
+import dataclasses
+import jax
+import numpy as np
+from symjax.plotting import blank
+from symjax.studies import Result, Study
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    """Seed."""
+
+def study(config):
+    return Study(3, (lambda key, index: {"size": jax.random.normal(key)},), config.seed)
+
+def conclude(config, data):
+    return Result({}, [], draw, [])
+
+def draw(data):
+    figure, (axes,) = blank()
+    axes.plot(data["size"])
+    return figure
+'''
+
+
+def test_a_file_is_a_study_as_well(tmp_path, monkeypatch):
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    config = _runner.load("mine.py").Config(seed=2)
+    run_study("mine.py", config, out)
+    stored = json.loads((out / "manifest.json").read_text())
+    assert (stored["study"], stored["title"]) == (str(file), "A study of one's own")
+    assert run_study("mine.py", config, out, How(resume=True)).data["size"].shape == (3,)
+    (out / "figure.png").unlink()
+    monkeypatch.chdir("/")
+    assert _runner.draw(out).exists()
+    # A file that has changed is another study; what is no study says what it lacks.
+    file.write_text(MINE + "\n")
+    with pytest.raises(StudyError, match="sources"):
+        run_study(str(file), _runner.load(str(file)).Config(seed=2), out, How(resume=True))
+    file.write_text("x = 1\n")
+    with pytest.raises(StudyError, match="no Config and no draw and no study and no conclude"):
+        _runner.load(str(file))
+    with pytest.raises(StudyError, match=r"no file .*nowhere\.py"):
+        _runner.load("nowhere.py")
