@@ -74,9 +74,10 @@ def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> Sta
     """The state with the translations that, after the rest of its element, lead to its leaves.
 
     They do not all commute, so what is left of the gap is solved for again: a commutator lands
-    where fewer shifts are left. The leaves are reached, so any weights have the same solution;
-    leaves count the less, the more often they add up what others hold, which keeps shifts apart
-    that share a bias.
+    where fewer shifts are left. On its way there it may grow, so the gap is followed for a few
+    rounds without gain and the best of them kept. The leaves are reached, so any weights have the
+    same solution; leaves count the less, the more often they add up what others hold, which keeps
+    shifts apart that share a bias.
     """
     shifts = {i: f for i, f in enumerate(table.factors) if f.kind == "shift"}
     if not shifts:
@@ -88,18 +89,19 @@ def with_shifts(table: Table, origin: Sequence[np.ndarray], state: State) -> Sta
         else:
             element[i] = table.factors[i].identity()
     size = sum(np.sum(state.leaves[p] ** 2) for p in table.weights)
-    best = np.inf
-    for _ in range(30):
+    best, least, gained = tuple(element), np.inf, 0
+    for turn in range(30):
         here = base
         for i, factor in shifts.items():
             here = apply_to(factor, element[i], here)
         gap = sum(np.sum((state.leaves[p] - here[p]) ** 2) for p in table.weights)
-        if gap <= 1e-29 * size or gap > 0.5 * best:
+        if gap < 0.5 * least:
+            best, least, gained = tuple(element), gap, turn
+        if gap <= 1e-29 * size or turn - gained > 3:
             break
-        best = gap
         for i, v in nearest_shifts(shifts, state.leaves, here, table.weights).items():
             element[i] = element[i] + v
-    return replace(state, element=tuple(element))
+    return replace(state, element=best)
 
 
 def element_error(table: Table, origin: Sequence[np.ndarray], state: State) -> float:
