@@ -1,9 +1,10 @@
 """Where a factor acts: places (parts of leaves, seen as matrices) and the steps of translations."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Place:
         shape = part(leaf, self.block).shape
         axes = [a % len(shape) for a in self.axes]
         rest = [n for a, n in enumerate(shape) if a not in axes]
-        front = x.reshape(*(shape[a] for a in axes), *rest)
+        front = x.reshape((*(shape[a] for a in axes), *rest))
         return put(leaf, self.block, np.moveaxis(front, range(len(axes)), axes))
 
     def _rows(self, leaves):
@@ -87,24 +88,31 @@ class Step:
     others: tuple[tuple[int, Factor], ...] = ()
 
 
+def entries_of(leaf: np.ndarray, block: Block | None) -> tuple[Any, tuple[int, ...]]:
+    """The index of the entries that a block holds (all without one), and the shape it has."""
+    if block is None:
+        return ..., leaf.shape
+    return _numbers(block.starts, block.parts), block.shape
+
+
 def part(leaf: np.ndarray, block: Block | None) -> np.ndarray:
     """The part of a leaf that a block is, or the leaf."""
-    return leaf if block is None else leaf[_numbers(block)].reshape(block.shape)
+    at, shape = entries_of(leaf, block)
+    return leaf[at].reshape(shape)
 
 
 def put(leaf: np.ndarray, block: Block | None, new: np.ndarray) -> np.ndarray:
     """The leaf with its part replaced."""
-    if block is None:
-        return new
-    leaf, at = leaf.copy(), _numbers(block)
+    leaf, (at, _) = leaf.copy(), entries_of(leaf, block)
     leaf[at] = new.reshape(leaf[at].shape)
     return leaf
 
 
-def _numbers(block):
+@functools.lru_cache(maxsize=4096)
+def _numbers(starts, parts):
     rows = []
-    for offset, sizes in zip(block.starts, block.parts, strict=True):
-        row = np.array(offset)
+    for start, sizes in zip(starts, parts, strict=True):
+        row = np.array(start)
         for size, stride in sizes:
             row = row[..., None] + stride * np.arange(size)
         rows.append(row.reshape(-1))

@@ -5,11 +5,12 @@ not move. The vectors of several shifts are found at once: what one adds to a bi
 and one after the other they would creep. The normal equations are solved by conjugate gradients.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ._places import Step, part, put
+from ._places import Step, entries_of, part
 from ._table import Factor
 
 Leaves = Sequence[np.ndarray]
@@ -21,9 +22,8 @@ def add_shift(factor: Factor, v: np.ndarray, leaves: Leaves) -> list[np.ndarray]
     """The leaves moved by a vector."""
     vector, moved = v.reshape(factor.sizes), list(leaves)
     for step in factor.steps:
-        leaf = moved[step.leaf]
-        new = part(leaf, step.block) + _Bound(step, factor.sizes, leaves).forward(vector)
-        moved[step.leaf] = put(leaf, step.block, new)
+        leaf = moved[step.leaf] = moved[step.leaf].copy()
+        _Bound(step, factor.sizes, leaves).add(vector, leaf)
     return moved
 
 
@@ -41,7 +41,7 @@ def nearest_shifts(
     and another reads are taken as they are, which is right to first order.
     """
     bound = [(i, _Bound(s, f.sizes, leaves)) for i, f in factors.items() for s in f.steps]
-    places = sorted({b.step.leaf for _, b in bound})
+    places = sorted({b.leaf for _, b in bound})
     weight = {p: 1.0 if weights is None else weights[p] for p in places}
     zero = {i: np.zeros(f.sizes) for i, f in factors.items()}
 
@@ -50,16 +50,13 @@ def nearest_shifts(
     def forward(y):
         moved = {p: np.zeros(leaves[p].shape) for p in places}
         for i, b in bound:
-            p, block = b.step.leaf, b.step.block
-            new = part(moved[p], block) + weight[p] / sizes[i] * b.forward(y[i])
-            moved[p] = put(moved[p], block, new)
+            b.add(weight[b.leaf] / sizes[i] * y[i], moved[b.leaf])
         return moved
 
     def pull(moved):
         total = dict(zero)
         for i, b in bound:
-            p = b.step.leaf
-            total[i] = total[i] + weight[p] / sizes[i] * b.pull(part(moved[p], b.step.block))
+            total[i] = total[i] + weight[b.leaf] / sizes[i] * b.pull(moved[b.leaf])
         return total
 
     # On L itself, not on its normal equations (CGLS): ends at the rounding of what it is given,
@@ -89,7 +86,7 @@ def _sizes(bound, zero, weight):
     signs = {i: random.choice([-1.0, 1.0], v.shape) for i, v in zero.items()}
     for i, b in bound:
         added, out = b.forward(signs[i]), b.spread
-        total[i] += weight[b.step.leaf] ** 2 * np.sum(added**2) * out / max(signs[i].size, 1)
+        total[i] += weight[b.leaf] ** 2 * np.sum(added**2) * out / max(signs[i].size, 1)
     return {i: max(t, 1e-300) ** 0.5 for i, t in total.items()}
 
 
@@ -105,11 +102,12 @@ class _Bound:
     """A step at given leaves: it adds coefficient * einsum(vector, matrix -> kept)."""
 
     def __init__(self, step: Step, sizes: Sequence[int], leaves: Leaves):
-        self.step = step
+        self.leaf, self.vector, self.coefficient = step.leaf, list(step.vector), step.coefficient
         self.kept = [name for name in step.out if name is not None]
         self.rest = tuple(i for i, name in enumerate(step.out) if name is None)
-        shape = part(leaves[step.leaf], step.block).shape
-        self.spread = int(np.prod([shape[i] for i in self.rest]))
+        self.at, self.shape = entries_of(leaves[step.leaf], step.block)
+        self.thin = tuple(1 if i in self.rest else n for i, n in enumerate(self.shape))
+        self.spread = math.prod(self.shape) // math.prod(self.thin)
         # Axes of the vector that are summed and that nothing else has meet a one.
         known = set(self.kept).union(*(f.names for _, f in step.others))
         lone = {n: s for s, n in zip(sizes, step.vector, strict=True) if n not in known}
@@ -119,14 +117,20 @@ class _Bound:
             operands += [factor.raised(entries), list(factor.names)]
         ends = dict.fromkeys([*step.vector, *self.kept])
         self.names = [n for n in ends if any(n in o for o in operands[1::2])]
-        self.matrix = np.einsum(*operands, self.names, optimize=True)
+        self.matrix = np.einsum(*operands, self.names, optimize=len(step.others) > 1)
 
     def forward(self, vector: np.ndarray) -> np.ndarray:
         """L v on a part of a leaf, with axes of size one where the same is added everywhere."""
-        added = np.einsum(vector, list(self.step.vector), self.matrix, self.names, self.kept)
-        return self.step.coefficient * np.expand_dims(added, self.rest)
+        added = np.einsum(vector, self.vector, self.matrix, self.names, self.kept)
+        return self.coefficient * added.reshape(self.thin)
 
-    def pull(self, gap: np.ndarray) -> np.ndarray:
-        """L^T of what the part holds."""
-        operands = gap.sum(axis=self.rest), self.kept, self.matrix, self.names
-        return self.step.coefficient * np.einsum(*operands, list(self.step.vector))
+    def add(self, vector: np.ndarray, leaf: np.ndarray) -> None:
+        """Add L v to a leaf, in place."""
+        moved = leaf[self.at]
+        leaf[self.at] = (moved.reshape(self.shape) + self.forward(vector)).reshape(moved.shape)
+
+    def pull(self, leaf: np.ndarray) -> np.ndarray:
+        """L^T of what the part of a leaf holds."""
+        gap = leaf[self.at].reshape(self.shape).sum(axis=self.rest)
+        operands = gap, self.kept, self.matrix, self.names
+        return self.coefficient * np.einsum(*operands, self.vector)

@@ -57,27 +57,27 @@ class Factor:
     steps: tuple[Step, ...] = ()
     sizes: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """How its elements are held, see `KINDS`."""
         return KINDS[type(base_group(self.group))]
 
-    @property
+    @functools.cached_property
     def order(self) -> tuple[int, int]:
         """When it acts, see `order_of`."""
         return order_of(self.group)
 
-    @property
+    @functools.cached_property
     def leaves(self) -> tuple[int, ...]:
         """The leaves that it moves, each once."""
         return tuple(dict.fromkeys(p.leaf for p in self.places or self.steps))
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """How many fibres there are, each with an element of its own."""
         return self.group.count if isinstance(self.group, Power) else 1
 
-    @property
+    @functools.cached_property
     def n(self) -> int:
         """How many rows the element of a fibre has; 1 for a scale of whole leaves."""
         return getattr(base_group(self.group), "n", None) or 1
