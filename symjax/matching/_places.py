@@ -90,9 +90,12 @@ class Step:
 
 def entries_of(leaf: np.ndarray, block: Block | None) -> tuple[Any, tuple[int, ...]]:
     """The index of the entries that a block holds (all without one), and the shape it has."""
-    if block is None:
-        return ..., leaf.shape
-    return _numbers(block.starts, block.parts), block.shape
+    return (..., leaf.shape) if block is None else (index_of(block), block.shape)
+
+
+def index_of(block: Block) -> tuple[np.ndarray, ...]:
+    """The numbers of a block along every axis, as `numpy.ix_` makes an index of them."""
+    return _numbers(block.starts, block.parts)
 
 
 def part(leaf: np.ndarray, block: Block | None) -> np.ndarray:
@@ -106,6 +109,14 @@ def put(leaf: np.ndarray, block: Block | None, new: np.ndarray) -> np.ndarray:
     leaf, (at, _) = leaf.copy(), entries_of(leaf, block)
     leaf[at] = new.reshape(leaf[at].shape)
     return leaf
+
+
+def overlap(p: Place, q: Place) -> bool:
+    """Whether two places share an entry of a leaf."""
+    if p.leaf != q.leaf or p.block is None or q.block is None:
+        return p.leaf == q.leaf
+    rows = zip(index_of(p.block), index_of(q.block), strict=True)
+    return all(np.isin(x, y).any() for x, y in rows)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -218,7 +218,12 @@ def _known_leaves(table, units, target, i, waiting):
     own = {i, *(units[i].inner if i in units else ())}
     size = lambda leaves: sum(np.sum(target[leaf] ** 2) for leaf in leaves)
     leaves = table.factors[i].leaves
-    known = {leaf for leaf in leaves if not (set(table.touching(leaf)) - own) & waiting}
+    known = {
+        leaf
+        for leaf in leaves
+        if not (set(table.touching(leaf)) - own) & waiting
+        and not any((j, leaf) in table.twice for j in own)
+    }
     return size(known) / max(size(leaves), 1e-300), known
 
 

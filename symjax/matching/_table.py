@@ -5,7 +5,9 @@ each fibre, acting on the axis of size n. This file and `_places.py` alone know 
 like.
 """
 
+import collections
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +34,7 @@ from ..groups import (
     Translation,
     power_of,
 )
-from ._places import Place, Step
+from ._places import Place, Step, overlap
 
 KINDS = {
     Permutation: "permutation",
@@ -119,6 +121,20 @@ class Table:
         return tuple(i for i, f in enumerate(self.factors) if leaf in f.leaves)
 
     @functools.cached_property
+    def twice(self) -> set[tuple[int, int]]:
+        """The (factor, leaf) where a factor moves the same entries at two places.
+
+        As the weight of a recurrence: rows and columns move together, and what stands in a row says
+        nothing while the columns are not known.
+        """
+        return {
+            (i, p.leaf)
+            for i, factor in enumerate(self.factors)
+            for p, q in itertools.combinations(factor.places, 2)
+            if overlap(p, q)
+        }
+
+    @functools.cached_property
     def weights(self) -> dict[int, float]:
         """Weights of the leaves that shifts move, the lower the more it is made up from others.
 
@@ -136,10 +152,11 @@ class Table:
 
     @functools.cached_property
     def gauged(self) -> dict[int, Place]:
-        """The scales and signs of vectors that stand as gains in legs of others, and where.
+        """Scales and signs that the entries of one vector can fix, and where it stands.
 
-        A leg that is conjugated by a vector of gains is an isometry where the gains are all 1 or
-        -1; these factors can make them so.
+        Those of vectors that stand as gains in legs of others: a leg that is conjugated by gains is
+        an isometry where these are all 1 or -1. And signs that move the same entries as other
+        signs, for as long as there are any: one after the other they would not be found.
         """
         gains = {
             leaf
@@ -152,10 +169,35 @@ class Table:
         for i, factor in enumerate(self.factors):
             if factor.kind in ("scale", "sign"):
                 for p in factor.places:
-                    size = math.prod(self.shapes[p.leaf])
-                    if p.leaf in gains and size == factor.n * factor.count:
+                    if p.leaf in gains and self.size(p) == factor.n * factor.count:
                         found[i] = p
+        while tangled := self._tangled_signs(found):
+            _, i, place = min(tangled, key=lambda row: row[:2])
+            found[i] = place
         return found
+
+    def _tangled_signs(self, found):
+        """(entries moved, factor, place) of signs that overlap and have a vector of their own."""
+        signs = [i for i, f in enumerate(self.factors) if f.kind == "sign" and i not in found]
+        on = collections.defaultdict(list)
+        for i in signs:
+            for p in self.factors[i].places:
+                on[p.leaf].append((i, p))
+        tangled = []
+        for i in signs:
+            factor = self.factors[i]
+            shared = [any(j != i and overlap(p, q) for j, q in on[p.leaf]) for p in factor.places]
+            size = sum(map(self.size, factor.places))
+            tangled += [
+                (size, i, p)
+                for p, others in zip(factor.places, shared, strict=True)
+                if any(shared) and not others and self.size(p) == factor.n * factor.count
+            ]
+        return tangled
+
+    def size(self, place: Place) -> int:
+        """How many entries of its leaf a place holds."""
+        return math.prod(place.block.shape if place.block else self.shapes[place.leaf])
 
     @functools.cached_property
     def carriers(self) -> dict[tuple[int, int], tuple[Place, Place]]:

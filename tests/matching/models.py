@@ -15,6 +15,8 @@ from symjax import (
     Symmetry,
     linear_action,
 )
+from symjax.groups import Product
+from symjax.matching._table import base_group
 
 
 def mlp(key, widths):
@@ -56,16 +58,19 @@ def mlp_symmetries(widths, activation):
     return found
 
 
-def draw(key, group):
-    """A random element of any component of a group."""
+def draw(key, group, scale=0.7):
+    """A random element of any component of a group: `random` stays in that of the identity."""
+    if isinstance(group, Product):
+        keys = jax.random.split(key, len(group.groups))
+        return tuple(draw(k, g, scale) for k, g in zip(keys, group.groups, strict=True))
     for_g, for_side = jax.random.split(key)
-    g = group.random(for_g, scale=0.7)
-    if isinstance(group, GeneralLinear | Orthogonal):
-        side = jnp.where(jax.random.bernoulli(for_side), 1.0, -1.0)
-        g = g * jnp.ones((group.n, 1)).at[0].set(side)
+    g, base = group.random(for_g, scale=scale), base_group(group)
+    if isinstance(base, GeneralLinear | Orthogonal):
+        side = jax.random.rademacher(for_side, (*g.shape[:-2], 1), g.dtype)
+        g = g.at[..., 0, :].multiply(side)
     return g
 
 
-def draw_element(key, symmetries):
+def draw_element(key, symmetries, scale=0.7):
     keys = jax.random.split(key, len(symmetries))
-    return tuple(draw(k, s.group) for k, s in zip(keys, symmetries, strict=True))
+    return tuple(draw(k, s.group, scale) for k, s in zip(keys, symmetries, strict=True))

@@ -203,3 +203,19 @@ def test_an_element_of_found_symmetries_leads_to_the_params(name, x64):
     error = relative_error(matching.apply_element(symmetries, found.element, b), found.params)
     assert error < 1e-10  # rounding of a hundred products at scales up to e^2
     assert found.element_error < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["relu_deep", "conv_residual_block", "gpt2", "llama_two_layers"])
+def test_planted_elements_of_the_whole_group_are_recovered(name):
+    draws, found = 20, 0
+    apply, a, inputs = case(name).build(jax.random.key(0))
+    symmetries = symjax.find_symmetries(apply, a, *inputs).items
+    for seed in range(draws):
+        a = case(name).build(jax.random.key(seed))[1]
+        element = draw_element(jax.random.key(100 + seed), symmetries, scale=0.5)
+        b = matching.apply_element(symmetries, element, a)
+        match = symjax.match(symmetries, a, b)
+        again = matching.apply_element(symmetries, match.element, b)
+        found += max(relative_error(match.params, a), relative_error(again, a)) < 1e-4
+    assert found >= 0.95 * draws
