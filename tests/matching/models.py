@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 
 from symjax import (
     GeneralLinear,
