@@ -147,7 +147,7 @@ def run_study(
     progress = progress or (lambda fraction, message: None)
     study = networks_of(module, config)
     try:
-        scalars = [name for name, leaf in study.shapes().items() if not leaf.shape]
+        scalars = study.scalars()
         until = parse_until(how.until, scalars)
         log = Log(out / UNFINISHED, identity(name, config, study, until, how.chunk))
         check_target(out, name, how.overwrite)

@@ -25,6 +25,8 @@ from ._result import Data
 
 One = Callable[[Any, Any], dict[str, Any]]
 """From (key, index) to named arrays: everything that is measured on one network."""
+OnHost = Callable[[np.ndarray], Data]
+"""From indices to the arrays of their networks, in the same order."""
 
 ALL, SPLIT = PartitionSpec(), PartitionSpec("networks")
 # What a batch for a CPU's cache is multiplied by where thousands of threads wait; not measured.
@@ -44,6 +46,9 @@ class Study:
         choose: from indices to the program of each; needed for more than one program.
         window: where there are several programs, indices that are sorted into batches together.
         x64: whether it runs with 64-bit types.
+        on_host: in place of programs, for what cannot be traced, or calls compiled functions of
+            its own. Network i is to be the same to the bit whatever is asked for beside it.
+        names: what ``on_host`` measures, one number a network each.
     """
 
     networks: int = 0
@@ -53,9 +58,12 @@ class Study:
     choose: Callable[[np.ndarray], np.ndarray] | None = None
     window: int = 1
     x64: bool = False
+    on_host: OnHost | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name, least in (("networks", len(self.programs[:1])), ("batch", 1), ("window", 1)):
+        some = int(bool(self.programs) or self.on_host is not None)
+        for name, least in (("networks", some), ("batch", 1), ("window", 1)):
             value = getattr(self, name)
             require(value >= least, f"`{name}` must be at least {least}, got {value}.")
         require(self.networks < 2**31, f"`networks` must be below 2^31, got {self.networks}.")
@@ -74,13 +82,15 @@ class Study:
         """Chunks are multiples of this, so that no window is ever split."""
         return max(self.window, self.width) if self.choose else self.width
 
-    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Names, shapes and dtypes of what is measured on one network; nothing is computed."""
+    def scalars(self) -> list[str]:
+        """The names of what is one number per network; nothing is computed."""
         if not self.programs:
-            return {}
+            return list(self.names)
         with jax.enable_x64(self.x64):
             key = jax.eval_shape(lambda: jax.random.key(0))
-            return jax.eval_shape(self.programs[0], key, jax.ShapeDtypeStruct((), "int32"))
+            index = jax.ShapeDtypeStruct((), "int32")
+            shapes = jax.eval_shape(self.programs[0], key, index)
+        return [name for name, leaf in shapes.items() if not leaf.shape]
 
 
 def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[int, Data]]:
@@ -90,6 +100,9 @@ def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[in
     the next; no more than these two are ever held.
     """
     require(chunk >= 1, f"`chunk` must be at least 1, got {chunk}.")
+    if study.on_host is not None:
+        yield from _sample_on_host(study, study.on_host, start, chunk)
+        return
     windows = -(-chunk // study.step)
     begins = range(start, study.networks, windows * study.step)
     if not begins:
@@ -119,6 +132,23 @@ def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[in
         now, ahead = ahead, launch(following)
         yield _collect(*now)
     yield _collect(*ahead)
+
+
+def _sample_on_host(
+    study: Study, on_host: OnHost, start: int, chunk: int
+) -> Iterator[tuple[int, Data]]:
+    """As `sample`: every process takes a share of the chunk."""
+    for begin in range(start, study.networks, chunk):
+        indices = np.arange(begin, min(begin + chunk, study.networks))
+        share = -(-len(indices) // jax.process_count())
+        # The last process fills up its share, as all must be of one size to be exchanged.
+        own = np.minimum(np.arange(share) + share * jax.process_index(), len(indices) - 1)
+        with jax.enable_x64(study.x64):
+            found = on_host(indices[own])
+        if jax.process_count() > 1:
+            with jax.enable_x64(True):  # or the exchange would round to 32 bits
+                found = multihost_utils.process_allgather(found, tiled=True)
+        yield begin, {name: values[: len(indices)] for name, values in found.items()}
 
 
 def measure(study: Study, chunk: int = 1024) -> Data:

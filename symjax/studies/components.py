@@ -16,7 +16,8 @@ from ..topology import (
     residual_minimum,
     two_layer_orbit_components,
 )
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 TOLERANCE = 1e-10
 """Of the product on a path, relative."""
@@ -57,6 +58,28 @@ LINEAR = (
 """Widths (r, ..., r, m) with data of rank r: the minimum is one affine fibre over the set where
 det(W_(l-1) ... W_1) != 0, which the grid can count."""
 
+CASE = {
+    "depth": "(case,) number of weights",
+    "rank": "(case,) rank of the best product",
+    "tied": "(case,) whether singular values are equal at the cut",
+    "count": "(case,) components of the minimum; -1 undecided",
+    "met": "(case,) different labels among minima in all orientations",
+    "path_error": "(case,) largest product error on a path, relative; NaN where none was built",
+    "pairs_apart": "(case,) pairs of different labels tried",
+    "kept_apart": "(case,) of those, pairs that are said to be in different components",
+}
+"""What is measured on each random network."""
+TABLES = {
+    "grid_formula": "(network,) components by the formula; RESIDUAL in order, then LINEAR",
+    "grid_count": "(network,) components by the grid",
+    "grid_residual": "(network,) whether it is a residual network",
+    "hidden": "(width,) hidden units",
+    "homogeneous_count": "(width,) components of the orbit",
+    "homogeneous_listed": "(width,) points listed",
+    "odd_count": "(width,) components of the orbit",
+    "odd_listed": "(width,) points listed",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -77,20 +100,23 @@ class Config:
         require(self.largest >= 2, f"`largest` must be at least 2, got {self.largest}.")
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Random networks one by one on the host, then the two tables that the grid checks."""
-    rng = np.random.default_rng(config.seed)
-    rows = []
+def study(config: Config) -> Study:
+    """Random networks one by one on the host."""
+
+    def on_host(cases):
+        rows = [_linear_case(config, int(case)) for case in cases]
+        return {name: np.array([row[name] for row in rows]) for name in CASE}
+
+    return Study(config.cases, seed=config.seed, x64=True, on_host=on_host, names=tuple(CASE))
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """The two tables that the grid and a list check, and the statements."""
+    rng = np.random.default_rng([config.seed, 2**32 - 1])  # no case has this number
     with jax.enable_x64(True):
-        for i in range(config.cases):
-            rows.append(_linear_case(rng, config.largest, paths=i < config.paths))
-            if i % 100 == 0:
-                progress(0.8 * i / config.cases, f"{config.cases} linear networks")
-        tables = _grid_tables(rng, lambda f: progress(0.8 + 0.2 * f, "counts by the grid"))
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    data = {**columns, **tables, **_two_layer_counts(rng)}
-    progress(1.0, "done")
-    return Result(data, _statements(data), draw, _notes(data), _units())
+        more = {**_grid_tables(rng), **_two_layer_counts(rng)}
+    everything = {**data, **more}
+    return Result(more, _statements(everything), draw, _notes(everything), CASE | TABLES)
 
 
 class Problem(NamedTuple):
@@ -107,25 +133,27 @@ class Problem(NamedTuple):
     block: slice  # the singular values tied at the cut; empty without a tie
 
 
-def _linear_case(rng, largest, *, paths):
+def _linear_case(config: Config, case: int):
     """One random problem: its count, the labels met, and paths between pairs of minima."""
-    problem = _problem(rng, largest)
+    rng = np.random.default_rng([config.seed, case])
+    problem = _problem(rng, config.largest)
     minimum = linear_minimum(problem.widths, problem.x, problem.y)
     # Two random minima, and their images under the reflections of the layers that may matter.
     critical = [problem.rank > 0 and d == problem.rank for d in problem.widths[1:-1]]
     flips = list(itertools.product(*((1, -1) if c else (1,) for c in critical)))
     points = [_minimum(rng, problem, signs) for signs in flips for _ in range(2)]
     own = [_signs(problem, w) for w in points]
-    others = range(1, len(points)) if paths else ()
+    others = range(1, len(points)) if case < config.paths else ()
     same = [k for k in others if own[k] == own[0]][:1]
     apart = [k for k in others if own[k] != own[0]][:1]
+    errors = [float(minimum.path(points[0], points[k]).error) for k in same]
     return {
         "depth": len(problem.widths) - 1,
         "rank": problem.rank,
         "tied": problem.block.stop > problem.block.start,
         "count": -1 if minimum.count is None else minimum.count,
         "met": len(set(own)),
-        "path_error": max([minimum.path(points[0], points[k]).error for k in same], default=np.nan),
+        "path_error": max(errors, default=np.nan),
         "pairs_apart": len(apart),
         "kept_apart": sum(minimum.connected(points[0], points[k]) is False for k in apart),
     }
@@ -206,25 +234,22 @@ def _signs(problem: Problem, weights):
     return tuple(s * signs[0] for s in signs) if tied and signs else tuple(signs)
 
 
-def _grid_tables(rng, progress) -> Data:
+def _grid_tables(rng) -> Data:
     """Counts of the formulas beside those of the grid, for all that the grid can reach."""
     formula, grid = [], []
-    total = len(RESIDUAL) + len(LINEAR)
     for n, blocks in RESIDUAL:
         data = rng.normal(size=(2, n, n + 1))
         formula.append(residual_minimum(n, blocks, *data).count)
         chains = [[n, *hidden, n] for hidden in blocks]
         grid.append(_by_grid(chains, 1.0))
-        progress(len(grid) / total)
     for widths in LINEAR:
         data = rng.normal(size=(widths[0], 4)), rng.normal(size=(widths[-1], 4))
         formula.append(linear_minimum(widths, *data).count)
         grid.append(_by_grid([list(widths[:-1])], 0.0))
-        progress(len(grid) / total)
     return {
         "grid_formula": np.array(formula),
         "grid_count": np.array(grid),
-        "grid_residual": np.arange(total) < len(RESIDUAL),
+        "grid_residual": np.arange(len(grid)) < len(RESIDUAL),
     }
 
 
@@ -250,9 +275,8 @@ def _by_grid(chains, epsilon):
 def _two_layer_counts(rng) -> dict[str, np.ndarray]:
     """Orbits of random networks with h hidden units, and their points counted one by one."""
     data = {"hidden": np.arange(1, 6)}
-    kinds: tuple[tuple[Literal["homogeneous", "odd"], bool], ...]
-    kinds = (("homogeneous", False), ("odd", True))
-    for kind, flips in kinds:
+    kinds: dict[Literal["homogeneous", "odd"], bool] = {"homogeneous": False, "odd": True}
+    for kind, flips in kinds.items():
         formula, listed = [], []
         for h in data["hidden"]:
             v, u = rng.normal(size=(h, 2)), rng.normal(size=(2, h))
@@ -350,33 +374,12 @@ def _notes(data: Data) -> list[str]:
     ]
 
 
-def _units() -> dict[str, str]:
-    return {
-        "depth": "(case,) number of weights",
-        "rank": "(case,) rank of the best product",
-        "tied": "(case,) whether singular values are equal at the cut",
-        "count": "(case,) components of the minimum; -1 undecided",
-        "met": "(case,) different labels among minima in all orientations",
-        "path_error": "(case,) largest product error on a path, relative; NaN where none was built",
-        "pairs_apart": "(case,) pairs of different labels tried",
-        "kept_apart": "(case,) of those, pairs that are said to be in different components",
-        "grid_formula": "(network,) components by the formula; RESIDUAL in order, then LINEAR",
-        "grid_count": "(network,) components by the grid",
-        "grid_residual": "(network,) whether it is a residual network",
-        "hidden": "(width,) hidden units",
-        "homogeneous_count": "(width,) components of the orbit",
-        "homogeneous_listed": "(width,) points listed",
-        "odd_count": "(width,) components of the orbit",
-        "odd_listed": "(width,) points listed",
-    }
-
-
 def draw(data: Data):
     """Counts met against the formula, by the grid against the formula, and two-layer orbits."""
     figure, (linear, grid, two) = plotting.blank(1, 3, width=4.4, height=3.8)
     _draw_table(linear, data)
-    lowest, highest = 0.8, 1.2 * data["grid_formula"].max()
-    grid.plot([lowest, highest], [lowest, highest], color="0.35", linewidth=1, label="equality")
+    ends = 0.8, 1.2 * data["grid_formula"].max()
+    grid.plot(ends, ends, color="0.35", linewidth=1, label="equality")
     for flag, label, style in (
         (False, "linear", plotting.STYLES[0]),
         (True, "residual", plotting.STYLES[1]),
@@ -400,7 +403,7 @@ def draw(data: Data):
             grid.annotate(
                 str(n),
                 (a * shift, b * shift),
-                xytext=(9, -11) if not flag else (-13, 6),
+                xytext=(-13, 6) if flag else (9, -11),
                 textcoords="offset points",
                 fontsize=8,
                 color=style.colour,
@@ -425,8 +428,8 @@ def draw(data: Data):
             measured_label=f"{kind}, listed one by one",
             style=style,
         )
-    two.set(yscale="log", title="Two layers: components of the orbit")
-    two.set(xlabel="hidden units $h$", ylabel="components", xticks=data["hidden"])
+    two.set(yscale="log", title="Two layers: components of the orbit", ylabel="components")
+    two.set(xlabel="hidden units $h$", xticks=data["hidden"])
     two.legend(fontsize=8)
     return figure
 

@@ -1,23 +1,36 @@
 """The study of components: its own minima, labels and grids, and a statement that is broken."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from symjax.studies import components, figure1
+from symjax.studies._sampling import measure, sample
 
 from ..topology.test_orbits import enumerated
 
 SMALL = components.Config(cases=30, paths=8)
 
 
-def quiet(fraction, message):
-    assert 0 <= fraction <= 1
+@pytest.fixture(scope="module")
+def measured():
+    return measure(components.study(SMALL), chunk=11)
 
 
 @pytest.fixture(scope="module")
-def result():
-    return components.run(SMALL, quiet)
+def result(measured):
+    found = components.conclude(SMALL, measured)
+    return dataclasses.replace(found, data={**measured, **found.data})
+
+
+def test_a_case_depends_on_its_number_alone(measured):
+    """Whatever the chunk and whatever comes before it."""
+    ((begin, later),) = sample(components.study(SMALL), start=26)
+    assert begin == 26
+    for name, values in later.items():
+        np.testing.assert_array_equal(values, measured[name][26:])
 
 
 def test_every_statement_holds_and_a_broken_one_is_reported(result):
