@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 from .._checks import is_concrete, require, require_finite
 from ..discovery import Symmetry
 from ..matching._elements import Element
-from ..matching._match import _public_element, _public_params
+from ..matching._match import public_element, public_params
 from ..matching._search import balanced
 from ..matching._solvers import add
 from ..matching._state import State, element_error, push, start, with_shifts
@@ -89,8 +89,8 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
     state, undecided = _with_signs(table, state, margins)
     state = with_shifts(table, leaves, state)
     return Representative(
-        _public_params(table, state, params),
-        _public_element(table, symmetries, state, params),
+        public_params(table, state, params),
+        public_element(table, symmetries, state, params),
         min(margins, default=1.0),
         tuple(sorted({table.factors[i].symmetry for i in undecided})),
         element_error(table, leaves, state),

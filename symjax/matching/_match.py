@@ -98,7 +98,7 @@ def match(
         >>> found.element[0].tolist(), found.after
         ([1, 0], 0.0)
     """
-    _check(symmetries, params_a, params_b, restarts)
+    require_matchable(symmetries, "params_a", params_a, "params_b", params_b, restarts)
     table = make_table(symmetries, params_a)
     random = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
     target, leaves = host_leaves(params_a), host_leaves(params_b)
@@ -123,8 +123,8 @@ def match(
     state = with_shifts(table, leaves, state)
     error = element_error(table, leaves, state)
     return Match(
-        _public_element(table, symmetries, state, params_b),
-        moved := _public_params(table, state, params_b),
+        public_element(table, symmetries, state, params_b),
+        moved := public_params(table, state, params_b),
         squared_distance(target, leaves, floating) ** 0.5,
         squared_distance(target, host_leaves(moved), floating) ** 0.5,
         sweeps,
@@ -132,7 +132,7 @@ def match(
         name,
         error,
         (
-            *_not_reached(error),
+            *not_reached(error),
             *_undetermined(table, symmetries, target, "A"),
             *_undetermined(table, symmetries, leaves, "B"),
         ),
@@ -143,7 +143,10 @@ def _key(key):
     return jax.random.key(0) if key is None else key
 
 
-def _check(symmetries, params_a, params_b, restarts):
+def require_matchable(
+    symmetries: Sequence[Symmetry], name_a: str, a: PyTree, name_b: str, b: PyTree, restarts: int
+) -> None:
+    """Raise ValueError unless two models can be matched by these symmetries."""
     require(
         isinstance(symmetries, Sequence) and len(symmetries) > 0,
         "`symmetries` must be a sequence of at least one symjax.Symmetry.",
@@ -152,13 +155,13 @@ def _check(symmetries, params_a, params_b, restarts):
         isinstance(restarts, int) and restarts >= 0,
         f"`restarts` must be a number of restarts, 0 or more, got {restarts!r}.",
     )
-    require_same_tree("params_a", params_a, "params_b", params_b)
+    require_same_tree(name_a, a, name_b, b)
     require(
-        is_concrete(params_a, params_b),
-        "`match` runs on the host: call it outside jit, on concrete parameters.",
+        is_concrete(a, b),
+        "matching runs on the host: call it outside jit, on concrete parameters.",
     )
-    _require_finite("params_a", params_a)
-    _require_finite("params_b", params_b)
+    _require_finite(name_a, a)
+    _require_finite(name_b, b)
 
 
 def _require_finite(name, params):
@@ -192,7 +195,7 @@ def _starts(table, target, given, free, restarts, random):
     yield "as given", 0, given
 
 
-def _public_element(table, symmetries, state, params):
+def public_element(table, symmetries, state, params):
     """The element as the groups hold it, in the dtype of the parameters."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(params) if is_floating(leaf)]
     dtype = computing_dtype(*dtypes)
@@ -206,7 +209,7 @@ def _public_element(table, symmetries, state, params):
     )
 
 
-def _public_params(table, state, params):
+def public_params(table, state, params):
     """The moved parameters in the dtypes of ``params``; a leaf that none moves is the same one."""
     leaves, structure = jax.tree.flatten(params)
     moved = [
@@ -216,7 +219,7 @@ def _public_params(table, state, params):
     return jax.tree.unflatten(structure, moved)
 
 
-def _not_reached(error):
+def not_reached(error):
     """A note where the element does not lead to the parameters that are handed back."""
     if error > SAME:
         yield (
