@@ -1,6 +1,7 @@
 """What mkdocs does not do by itself: pages made from the code, maths as MathML, links to the API.
 
 - `api/*.md`: one page per public module, one entry per public name, so that none can be missing.
+- `notebooks/*.md`: one page per notebook.
 - `<!-- layers -->` in a page: the symmetries found in layers of every kind, by discovery itself.
 - Maths becomes MathML while the site is built: it is read without a script and without a network.
 - `symjax.name` in backticks, in any page, links to that name's entry.
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import layers
+import notebook_pages
 
 import symjax
 from tests.public_names import public_modules, public_objects
@@ -73,6 +75,10 @@ def on_files(files, config):
     """Add the pages that are made from the code."""
     for name, text in PAGES.items():
         files.append(File.generated(config, f"api/{name}.md", content=text))
+    for path in notebook_pages.NOTEBOOKS:
+        text, pictures = notebook_pages.page(path)
+        for name, content in ({f"{path.stem}.md": text} | pictures).items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
 
 
