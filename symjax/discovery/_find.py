@@ -1,6 +1,7 @@
 """The whole of discovery, in order: read the model, ask every channel, assemble."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,9 +16,10 @@ from .._checks import (
 )
 from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
 from ._assembly import Assembly
-from ._graph import Graph
+from ._graph import Graph, Tensor, leaves_of
 from ._layout import Refinements
 from ._phases import Phases
+from ._probing import probe
 from ._reader import Reader
 from ._report import Symmetries
 from ._scales import Scales
@@ -45,6 +47,8 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     dtypes are used. A symmetry is a group with its action on the parameters, for which the output
     does not change, whatever the inputs and whatever the values of the parameters. What the
     function holds besides (masks, tables, frozen weights) is taken as the constants that they are.
+    Whether a function of one number is odd, even, homogeneous or affine is read off its primitives
+    or, where they leave it open, found by evaluating it: `Symmetry.probed` then names it.
 
     Raises ValueError where ``params`` has no floating array, or has a bare Python number; where
     ``apply`` returns no array; and whatever tracing ``apply`` raises, with a hint.
@@ -64,7 +68,9 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     graph = _read(jaxpr, kinds)
     names = [path_name(flat[i][0]) for i in moving]
     shapes = [tuple(flat[i][1].shape) for i in moving]
-    return _assemble(graph, names, shapes)
+    found = _assemble(graph, names, shapes)
+    probed = probe(graph)
+    return _with_probed(found, _assemble(graph, names, shapes), probed, names) if probed else found
 
 
 def _trace(apply, flat, structure, moving, inputs):
@@ -168,7 +174,25 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
     items += tables.unused()
     items += assembly.permutations(found)
     unknown = {
-        name: tuple(sorted({names[i] for t in tensors for i in graph.leaves_of(t)}))
+        name: tuple(sorted({names[i] for t in tensors for i in leaves_of(t)}))
         for name, tensors in graph.unknown.items()
     }
     return Symmetries(tuple(items), unknown, overlap)
+
+
+def _with_probed(
+    proved: Symmetries, found: Symmetries, probed: dict[str, list[Tensor]], names: list[str]
+) -> Symmetries:
+    """What is found with the help of probed functions; what was proved without them is so named."""
+    if found.dimension < proved.dimension:
+        return proved
+    behind = {
+        name: {names[i] for t in sources for i in leaves_of(t)} for name, sources in probed.items()
+    }
+    items = []
+    for s in found:
+        if s not in proved.items:
+            reasons = tuple(name for name, leaves in behind.items() if leaves & set(s.leaves))
+            s = replace(s, probed=reasons or tuple(probed))
+        items.append(s)
+    return replace(found, items=tuple(items))

@@ -166,19 +166,6 @@ class Graph:
         self.nodes.append(out.node)
         return out
 
-    def leaves_of(self, tensor: Tensor) -> set[int]:
-        """The leaves that a tensor is computed from."""
-        found, seen, waiting = set(), {tensor.number}, [tensor]
-        while waiting:
-            here = waiting.pop()
-            if here.leaf is not None:
-                found.add(here.leaf.leaf)
-            for operand, _ in here.node.operands if here.node else ():
-                if operand.number not in seen:
-                    seen.add(operand.number)
-                    waiting.append(operand)
-        return found
-
     def live_nodes(self) -> list[Node]:
         """The nodes that an output depends on, in order."""
         wanted = {t.number for t in self.outputs}
@@ -199,3 +186,17 @@ class Graph:
                         wanted.add(operand.number)
                         waiting.append(operand)
         return [node for node in self.nodes if id(node) in keep]
+
+
+def leaves_of(tensor: Tensor) -> set[int]:
+    """The leaves that a tensor is computed from."""
+    found, seen, waiting = set(), {tensor.number}, [tensor]
+    while waiting:
+        here = waiting.pop()
+        if here.leaf is not None:
+            found.add(here.leaf.leaf)
+        for operand, _ in here.node.operands if here.node else ():
+            if operand.number not in seen:
+                seen.add(operand.number)
+                waiting.append(operand)
+    return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _terms as terms
 from ._layout import NeedsRefinement
+from ._monomials import fraction
 from ._reader import Reader, rule
 from ._values import Term, Value
 
@@ -56,7 +57,7 @@ def power(reader: Reader, term: Term, exponent: float, name: str) -> Term:
     if exponent == 2:
         return terms.product(reader.graph, term, term)
     integral = float(exponent).is_integer()
-    degree = Fraction(float(exponent)).limit_denominator(1000)
+    degree = fraction(float(exponent))
     traits = Traits(degree, int(exponent) % 2 if integral else None)
     return pointwise(reader, [term], traits, name)
 

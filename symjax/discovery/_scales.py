@@ -37,7 +37,7 @@ class Scales:
         self.unknowns: dict[Unknown, Tensor] = {}
         self.epsilons = norm_epsilons(nodes) if loose else set()
         for node in nodes:
-            self._node(node)
+            self.read(node)
         for tensor in outputs:
             self._vanish(self.form(tensor))
 
@@ -107,7 +107,8 @@ class Scales:
             return None if traits.parity is None else Fraction(traits.parity)
         return traits.degree
 
-    def _node(self, node: Node) -> None:
+    def read(self, node: Node) -> None:
+        """Enter the equations of a node, and the form of what it makes."""
         guides = [x for i, x in enumerate(node.operands) if i in node.guides]
         rest = [x for i, x in enumerate(node.operands) if i not in node.guides]
         for tensor, _ in guides:

@@ -4,11 +4,36 @@ Nothing is compiled here, so the whole zoo can be moved in seconds.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
 import symjax
 from symjax.actions import ShiftAction
+
+
+def changes(symmetries, apply, params, inputs):
+    """The largest change of an output under a random element of each, at the outputs' scale."""
+    rng = np.random.default_rng(0)
+
+    @jax.jit
+    def outputs(params):
+        leaves = jax.tree.leaves(apply(params, *inputs))
+        return [x for x in leaves if hasattr(x, "dtype")]
+
+    wide = lambda params: [np.asarray(x, np.float64) for x in outputs(params)]
+    before = wide(params)
+    scale = max((np.abs(x).max() for x in before if x.size), default=1.0)
+    for s in symmetries:
+        after = wide(move(s.action, params, rng))
+        moved = [np.max(np.abs(a - b)) for a, b in zip(before, after, strict=True) if a.size]
+        yield s, max(moved, default=0.0) / max(scale, 1e-6)
+
+
+def coarsest(params):
+    """The eps of the coarsest floating dtype of some parameters."""
+    dtypes = [x.dtype for x in jax.tree.leaves(params) if hasattr(x, "dtype")]
+    return max(float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating))
 
 
 def move(action, params, rng):

@@ -2,12 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import symjax
 
-from ._reference import move
+from ._reference import changes, coarsest
 from .zoo import CASES, FAMILIES, case
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -41,24 +40,6 @@ def found(name):
     return symjax.find_symmetries(apply, params, *inputs)
 
 
-def changes(symmetries, apply, params, inputs):
-    """The largest change of an output under a random element of each, at the outputs' scale."""
-    rng = np.random.default_rng(0)
-
-    @jax.jit
-    def outputs(params):
-        leaves = jax.tree.leaves(apply(params, *inputs))
-        return [x for x in leaves if hasattr(x, "dtype")]
-
-    wide = lambda params: [np.asarray(x, np.float64) for x in outputs(params)]
-    before = wide(params)
-    scale = max((np.abs(x).max() for x in before if x.size), default=1.0)
-    for s in symmetries:
-        after = wide(move(s.action, params, rng))
-        moved = [np.max(np.abs(a - b)) for a, b in zip(before, after, strict=True) if a.size]
-        yield s, max(moved, default=0.0) / max(scale, 1e-6)
-
-
 def miscounted(model, symmetries):
     """What differs from the recorded permutations, sign flips and approximate dimension."""
     found, signs = [], 0
@@ -77,12 +58,6 @@ def miscounted(model, symmetries):
     both = symmetries.dimension + symmetries.approximate_dimension
     if model.approximate is not None and both != model.approximate:
         yield f"dimension {both} up to epsilon, not {model.approximate}"
-
-
-def coarsest(params):
-    """The eps of the coarsest floating dtype of some parameters."""
-    dtypes = [x.dtype for x in jax.tree.leaves(params) if hasattr(x, "dtype")]
-    return max(float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
