@@ -120,7 +120,8 @@ def _linear(node, values, errors):
     # The sum or difference of two numbers is rounded once, so at its own size.
     sizes = [value] if exact and len(terms) <= 2 else terms
     rounds = not (exact and len(terms) <= 1)
-    return value, given + rounds * EPS * sum(map(np.abs, sizes), np.zeros_like(value))
+    rounding = rounds * EPS * sum(map(np.abs, sizes))
+    return value, np.zeros_like(value) + given + rounding
 
 
 def _choice(node, values, errors):
