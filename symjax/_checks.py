@@ -60,8 +60,9 @@ def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
     """Raise ValueError unless two trees agree in structure, shapes and dtypes; names a leaf."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         raise ValueError(
-            f"`{name_a}` and `{name_b}` must have the same tree structure, got "
-            f"{jax.tree.structure(a)} and {jax.tree.structure(b)}."
+            f"`{name_a}` and `{name_b}` must have the same tree structure"
+            f"{_first_difference(name_a, a, name_b, b)}, got {jax.tree.structure(a)} and "
+            f"{jax.tree.structure(b)}."
         )
     leaves_a = jax.tree_util.tree_flatten_with_path(a)[0]
     for (path, x), y in zip(leaves_a, jax.tree.leaves(b), strict=True):
@@ -70,6 +71,17 @@ def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
             raise ValueError(
                 f"`{name_a}` and `{name_b}` differ at leaf '{path_name(path)}': {x_is} and {y_is}."
             )
+
+
+def _first_difference(name_a: str, a: PyTree, name_b: str, b: PyTree) -> str:
+    """Says which leaf only one of two trees has, if it is not the containers that differ."""
+    names = [
+        [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+        for tree in (a, b)
+    ]
+    rows = [(name_a, *names), (name_b, *reversed(names))]
+    alone = [(name, own) for name, mine, other in rows for own in mine if own not in set(other)]
+    return f" (leaf '{alone[0][1]}' is in `{alone[0][0]}` alone)" if alone else ""
 
 
 def is_floating(leaf: Any) -> bool:

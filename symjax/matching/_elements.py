@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .._checks import describe, require
+from .._checks import require
 from ..discovery import Symmetry
 from ..groups import Product
+from ._membership import check_element
 from ._table import moving_actions, order_of
 
 Element: TypeAlias = tuple[Any, ...]
@@ -27,8 +28,10 @@ def apply_element(
     Permutations act first, then scalings, signs and matrices, then translations, whatever the order
     of the list: this is the order in which `match` hands an element back. Works under jit and vmap.
 
-    Raises ValueError for an element of another number of symmetries, or an entry whose structure or
-    shape is not that of its group.
+    Raises ValueError for an element of another number of symmetries, an entry whose structure or
+    shape is not that of its group, and, outside jit, one that is not in its group: a singular
+    matrix, one that is not orthogonal, indices that are no permutation, a scale that is not
+    positive, a NaN. Under jit such an entry gives NaN or is not noticed.
 
     Example:
         >>> from symjax import Permutation, Leg, linear_action, Symmetry, matching
@@ -70,37 +73,10 @@ def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Eleme
     return tuple(s.group.identity(dtype) for s in symmetries)
 
 
-def check_element(symmetries: Sequence[Symmetry], element: Any) -> None:
-    """Raise ValueError unless the element has one entry of the right kind for each symmetry."""
-    moving_actions(symmetries)
-    require(
-        isinstance(element, tuple | list) and len(element) == len(symmetries),
-        f"`element` must have one entry for each of {len(symmetries)} symmetries, got "
-        f"{type(element).__name__}"
-        + (f" of {len(element)}." if isinstance(element, tuple | list) else "."),
-    )
-    for i, (symmetry, g) in enumerate(zip(symmetries, element, strict=True)):
-        like = jax.eval_shape(symmetry.group.identity)
-        got, want = jax.tree.structure(g), jax.tree.structure(like)
-        same = got == want and all(
-            jnp.shape(x) == y.shape
-            for x, y in zip(jax.tree.leaves(g), jax.tree.leaves(like), strict=True)
-        )
-        require(
-            same,
-            f"`element[{i}]` is not an element of {symmetry.group} ('{symmetry.name}'): expected "
-            f"{_shapes(like)}, got {_shapes(g)}.",
-        )
-
-
-def _shapes(tree):
-    return ", ".join(describe(x) for x in jax.tree.leaves(tree)) or "nothing"
-
-
 def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Element) -> None:
     """Write an element to an ``.npz`` file, with the names and groups that it belongs to (host).
 
-    Raises ValueError for an element that is not one of these symmetries.
+    Raises ValueError for an element that is not one of these symmetries, as `apply_element`.
 
     Example:
         >>> import tempfile
@@ -130,8 +106,8 @@ def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Elem
 def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
     """Read an element that `save_element` wrote (host-only).
 
-    Raises ValueError for a file that is truncated or is no such file, and for an element of other
-    symmetries, naming the first that differs.
+    Raises ValueError for a file that is truncated or is no such file, for an element of other
+    symmetries, naming the first that differs, and for numbers that are not in their group.
 
     Example:
         >>> import tempfile
@@ -176,7 +152,10 @@ def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
             f"`path` {str(path)!r} lacks entry {i} of its element.",
         )
         element.append(jax.tree.unflatten(structure, [jnp.asarray(stored[n]) for n in names]))
-    check_element(symmetries, tuple(element))
+    try:
+        check_element(symmetries, tuple(element))
+    except ValueError as error:
+        raise ValueError(f"`path` {str(path)!r} holds no element: {error}") from error
     return tuple(element)
 
 

@@ -16,7 +16,8 @@ from ..curves import chord
 from ..discovery import Symmetry
 from ..groups import AbstractGroup, Algebra, Product
 from ..linalg._precision import computing_dtype
-from ._elements import Element, apply_element, check_element, identity_element
+from ._elements import Element, apply_element, identity_element
+from ._membership import check_element
 
 
 class Refinement(eqx.Module):

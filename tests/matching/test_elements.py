@@ -3,7 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from symjax import GeneralLinear, Leg, Permutation, PositiveScaling, Product, matching
+from symjax import (
+    ComplexScaling,
+    GeneralLinear,
+    Leg,
+    Orthogonal,
+    Permutation,
+    PositiveScaling,
+    Power,
+    Product,
+    SignFlip,
+    Translation,
+    matching,
+)
 
 from ..helpers import relative_error
 from .models import draw_element, mlp, mlp_symmetries, symmetry
@@ -91,8 +103,66 @@ def test_elements_of_the_wrong_group_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             matching.apply_element(symmetries, element, a)
-    with pytest.raises(ValueError, match="not an element"):
-        matching.apply_element(symmetries, (jnp.zeros((4, 4)),), a)
+
+
+ROTATION = np.array([[0.6, -0.8], [0.8, 0.6]], np.float32)
+WRONG = [
+    (GeneralLinear(2), np.ones((2, 2)), "an invertible matrix, got a matrix of condition"),
+    (GeneralLinear(2), np.full((2, 2), np.nan), "got a NaN or an infinity"),
+    (Orthogonal(2), 1.001 * ROTATION, "an orthogonal matrix.*got .* of up to 2.0e-03"),
+    (Orthogonal(2), np.full((2, 2), np.inf), "got a NaN or an infinity"),
+    (Permutation(3), np.array([0, 1, 1]), r"each of 0, ..., n - 1 once, got \[0 1 1\]"),
+    (Permutation(3), np.array([1, 2, 3]), r"once, got \[1 2 3\]"),
+    (Permutation(2), np.array([0.0, 1.0]), r"as integers, got float32\[2\]"),
+    (PositiveScaling(2), np.array([1.0, -2.0]), r"positive finite numbers, got \[ 1. -2.\]"),
+    (PositiveScaling(), np.array(0.0), "positive finite numbers, got 0."),
+    (PositiveScaling(2), np.array([1.0, np.inf]), "got a NaN or an infinity"),
+    (SignFlip(2), np.array([1.0, 0.5]), r"\+1 or -1 in every entry, got \[1.  0.5\]"),
+    (ComplexScaling(2), np.zeros((2, 2)), "not both 0, got"),
+    (Translation(2), np.array([1.0, np.nan]), "finite numbers, got a NaN"),
+    (Power(Orthogonal(2), 2), np.stack([ROTATION, np.ones((2, 2))]), "got in block 1 "),
+    (Power(Permutation(2), 2), np.array([[0, 0], [0, 1]]), r"got in block 0 \[0 0\]"),
+]
+
+
+@pytest.mark.parametrize(("group", "g", "message"), WRONG)
+def test_numbers_outside_the_group_are_refused(tmp_path, group, g, message):
+    one = symmetry("the units", group, [])
+    outside = (jnp.asarray(g),)
+    message = rf"`element\[0\]` is not an element of .*\('the units'\): expected .*{message}"
+    with pytest.raises(ValueError, match=message):
+        matching.apply_element([one], outside, {})
+    with pytest.raises(ValueError, match=message):
+        matching.apply_element([one], outside, {}, inverse=True)
+    with pytest.raises(ValueError, match=message):
+        matching.save_element(tmp_path / "g.npz", [one], outside)
+    # In a product the factor is named, and the others pass.
+    both = symmetry("the units", Product([Translation(1), group]), [])
+    with pytest.raises(ValueError, match=message.replace(r"\[0\]`", r"\[0\]\[1\]`")):
+        matching.apply_element([both], ((jnp.zeros(1), *outside),), {})
+
+
+def test_a_file_with_numbers_outside_the_group_is_refused(tmp_path):
+    symmetries = mlp_symmetries(WIDTHS, "relu")
+    path = tmp_path / "g.npz"
+    matching.save_element(path, symmetries, draw_element(jax.random.key(1), symmetries))
+    with np.load(path) as file:
+        stored = dict(file)
+    stored["1/0"] = -stored["1/0"]
+    np.savez(path, **stored)
+    with pytest.raises(ValueError, match=r"g.npz' holds no element: `element\[1\]`.*'scales 0'"):
+        matching.load_element(path, symmetries)
+
+
+def test_under_jit_numbers_outside_the_group_give_nan():
+    units = [
+        symmetry("basis", GeneralLinear(2), [Leg("v", 1, "covector")]),
+        symmetry("scales", PositiveScaling(3), [Leg("v", 0)]),
+    ]
+    params = {"v": jnp.ones((3, 2))}
+    apply = jax.jit(lambda *g: matching.apply_element(units, g, params))
+    assert bool(jnp.isnan(apply(jnp.zeros((2, 2)), jnp.ones(3))["v"]).all())
+    assert bool(jnp.isnan(apply(jnp.eye(2), -jnp.ones(3))["v"]).all())
 
 
 def test_applying_works_under_jit_and_vmap():
