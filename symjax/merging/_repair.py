@@ -1,5 +1,6 @@
 """REPAIR: hidden units of a merged model with the mean and spread that its parents' have."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -38,7 +39,7 @@ def repair(
     scale. Works under jit, and vmap over ``alpha``.
 
     Raises ValueError for models that differ in structure, a name that ``preactivations`` does not
-    return, sizes that do not fit, or a leg that is conjugated by gains.
+    return, empty data, sizes that do not fit, or a leg that is conjugated by gains.
 
     Example:
         >>> from symjax import Leg
@@ -122,6 +123,11 @@ def _places(preactivations, params, units):
             is_floating(values[name]) and len(values[name].shape) >= 2,
             f"`preactivations` must return a floating array (..., units) for {name!r}, got "
             f"{describe(values[name])}.",
+        )
+        require(
+            math.prod(values[name].shape[:-1]) > 0,
+            f"`preactivations` returns no samples for {name!r}, got {describe(values[name])}; "
+            "expected data to take the mean and spread of.",
         )
         require(
             len(legs) in (1, 2) and all(isinstance(leg, Leg) and not leg.gains for leg in legs),

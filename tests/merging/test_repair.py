@@ -84,10 +84,12 @@ def test_parts_of_a_leaf_half_precision_and_dead_units():
         ({"units": {"layer 0": [Leg("9/w", 0)]}}, "no leaf '9/w'"),
         ({"params_b": mlp(jax.random.key(0), (4, 7, 5, 3))}, "leaf '0/b'"),
         ({"alpha": jnp.ones(2)}, "`alpha` must be one number"),
+        ({"preactivations": lambda p: hidden(p, x=X[:0])}, "no samples for 'layer 0'"),
     ],
 )
 def test_bad_input_is_named(change, message):
     a = mlp(jax.random.key(0), WIDTHS)
-    call = {"params": a, "params_a": a, "params_b": a, "units": UNITS} | change
+    same = {"params": a, "params_a": a, "params_b": a}
+    call = {"preactivations": hidden, "units": UNITS} | same | change
     with pytest.raises(ValueError, match=message):
-        repair(hidden, **call)
+        repair(**call)
