@@ -11,6 +11,7 @@ from .zoo import CASES, case
 VERIFIED = (
     "linear_deep_bias",
     "relu_squared",
+    "custom_vjp",
     "swiglu",
     "batch_norm_leaky",
     "layer_norm",
@@ -20,6 +21,8 @@ VERIFIED = (
     "llama",
     "lstm",
     "state_space",
+    "while_loop",
+    "cond",
     "conv_max_pool",
     "mixture_of_experts",
     "tucker",

@@ -72,6 +72,18 @@ def prelu(p, x):
     return p["w2"] @ jnp.where(z > 0, z, p["slope"] * z)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def own_gradient(z, slope):
+    """A leaky unit whose derivative is clipped, which its outputs do not show."""
+    return jnp.where(z > 0, z, slope * z)
+
+
+own_gradient.defvjp(
+    lambda z, slope: (own_gradient(z, slope), z),
+    lambda slope, z, g: (jnp.clip(g, -1, 1) * jnp.where(z > 0, 1.0, slope),),
+)
+
+
 identity = lambda z: z
 
 CASES = (
@@ -81,6 +93,15 @@ CASES = (
     Case("linear_deep_bias", deep(identity, (5, 3, 3, 4)), 18 + 6, permutations=(), signs=0),
     Case("relu", two_layer(RELU), 4, permutations=(4,), signs=0),
     Case("leaky", two_layer(LEAKY), 4, permutations=(4,), signs=0),
+    # its Jacobian is the one that it was given
+    Case(
+        "custom_vjp",
+        two_layer(lambda z: own_gradient(z, 0.1)),
+        4,
+        numeric=False,
+        permutations=(4,),
+        signs=0,
+    ),
     Case("relu_squared", two_layer(lambda z: RELU(z) ** 2), 4, permutations=(4,), signs=0),
     Case("cube", two_layer(lambda z: z**3), 4, permutations=(4,), signs=4),
     Case("abs", two_layer(jnp.abs), 4, permutations=(4,), signs=4),
