@@ -1,5 +1,6 @@
 """The whole of discovery, in order: read the model, ask every channel, assemble."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -177,7 +178,8 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
         name: tuple(sorted({names[i] for t in tensors for i in leaves_of(t)}))
         for name, tensors in graph.unknown.items()
     }
-    return Symmetries(tuple(items), unknown, overlap)
+    sizes = {name: math.prod(shape) for name, shape in zip(names, shapes, strict=True)}
+    return Symmetries(tuple(items), unknown, overlap, sizes)
 
 
 def _with_probed(

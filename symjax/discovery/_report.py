@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 from ..actions import Action
@@ -63,12 +63,14 @@ class Symmetries(Sequence[Symmetry]):
 
     ``unknown`` maps each primitive that was not understood to the leaves that it made trivial.
     ``overlap`` is how many directions the listed exact groups share, so that
-    ``dimension = sum of the dimensions - overlap`` counts each direction once.
+    ``dimension = sum of the dimensions - overlap`` counts each direction once. ``sizes`` are the
+    numbers of entries of the leaves.
     """
 
     items: tuple[Symmetry, ...]
     unknown: dict[str, tuple[str, ...]]
     overlap: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -92,8 +94,22 @@ class Symmetries(Sequence[Symmetry]):
 
     @property
     def dimension(self) -> int:
-        """The number of independent directions of the exact symmetries."""
+        """The dimension of the exact symmetries as one group.
+
+        Where elements of it leave the parameters as they are (in a wide linear layer, GL(n) acts on
+        fewer than n^2 entries), fewer directions move them: `symjax.canonical.orbit_dimension`
+        counts these at given parameters, and `most_directions` bounds their number at all.
+        """
         return sum(s.dimension for s in self.exact) - self.overlap
+
+    @property
+    def most_directions(self) -> int:
+        """A bound of the dimension of an orbit: no group gives more than the entries it moves."""
+        moving = [s for s in self.exact if s.dimension]
+        entries = lambda leaves: sum(self.sizes[name] for name in leaves)
+        each = sum(min(s.dimension, entries(s.leaves)) for s in moving)
+        together = entries({name for s in moving for name in s.leaves})
+        return min(self.dimension, each, together)
 
     @property
     def approximate_dimension(self) -> int:
@@ -105,6 +121,7 @@ class Symmetries(Sequence[Symmetry]):
         return {
             "symmetries": [s.as_dict() for s in self.items],
             "dimension": self.dimension,
+            "most_directions": self.most_directions,
             "approximate_dimension": self.approximate_dimension,
             "overlap": self.overlap,
             "unknown": {name: list(leaves) for name, leaves in self.unknown.items()},
@@ -116,7 +133,9 @@ class Symmetries(Sequence[Symmetry]):
         widths = [max(len(row[i]) for row in rows) for i in range(len(heading) - 1)]
         lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
         lines.insert(1, "-" * max(map(len, lines)))
-        lines.append(f"dimension {self.dimension}" + self._shared() + self._approximate())
+        lines.append(f"group dimension {self.dimension}" + self._shared() + self._approximate())
+        if self.most_directions < self.dimension:
+            lines.append(f"orbit dimension at most {self.most_directions}")
         for name, leaves in self.unknown.items():
             lines.append(f"not understood: {name}; taken as trivial: {_shorten(leaves, 8)}")
         return "\n".join(lines)

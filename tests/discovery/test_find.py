@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import symjax
@@ -103,7 +104,28 @@ def test_the_table_can_be_read():
         *["symmetry", "group", "dim", "components", "holds", "leaves"]
     ]
     assert "GL(2)^2" in text
-    assert "dimension 104" in text
+    assert text.splitlines()[-1].startswith("group dimension 104")
+
+
+def test_no_more_directions_are_claimed_than_parameters():
+    """GL(10) between two narrow ends acts on 40 entries, by a stabiliser of (10 - 2)^2."""
+    rng = np.random.default_rng(0)
+    params = {n: jnp.asarray(rng.standard_normal(s)) for n, s in (("w", (10, 2)), ("u", (2, 10)))}
+    linear = lambda p, x: p["u"] @ (p["w"] @ x)
+    wide = symjax.find_symmetries(linear, params, jnp.ones(2))
+    assert (wide.dimension, wide.most_directions) == (100, 40)
+    assert str(wide).splitlines()[-2:] == ["group dimension 100", "orbit dimension at most 40"]
+    assert symjax.canonical.orbit_dimension(wide, params).orbit == 100 - 8 * 8
+
+    def centred(p, x):
+        return p["u"] @ (p["w"] @ x - jnp.mean(p["z"] @ x))
+
+    params = {"w": jnp.ones((4, 3)), "z": jnp.ones((4, 3)), "u": jnp.ones((3, 4))}
+    several = symjax.find_symmetries(centred, params, jnp.ones(3))
+    assert several.dimension > several.most_directions == 9 + 12 + 1 + 3
+    assert several.as_dict()["most_directions"] == 25
+
+    assert found("gpt2").most_directions == found("gpt2").dimension
 
 
 def test_what_is_not_understood_is_named_and_does_not_move():
