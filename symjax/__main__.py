@@ -1,4 +1,4 @@
-"""The command line: ``python -m symjax list | run STUDY | reproduce | draw``."""
+"""The command line: ``python -m symjax list | run STUDY | reproduce | draw | look``."""
 
 import contextlib
 import dataclasses
@@ -14,18 +14,20 @@ import tyro
 
 from .studies import STUDIES
 from .studies._reproduce import reproduce, watcher
-from .studies._runner import How, StudyError, draw, follow, load, run_study
+from .studies._runner import How, StudyError, draw, follow, load, look, run_study
 
 USAGE = """usage: python -m symjax list
        python -m symjax run STUDY [--OPTION VALUE ...] --out DIR [--resume | --overwrite]
        python -m symjax reproduce --out DIR [--seed SEED] [--resume | --overwrite]
        python -m symjax draw DIR [--to FILE]
+       python -m symjax look DIR [--to FILE]
 
 list       name the studies
 run        run one study; `python -m symjax run STUDY --help` names its options.
            STUDY is a name of the list, or a file of your own such as mine.py
 reproduce  run all of the paper's studies and end with one table of its statements
-draw       draw the figure of a finished study again, from what is stored"""
+draw       draw the figure of a finished study again, from what is stored
+look       write a page of a finished study that can be turned round, where it is in space"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Draw:
     """The figure's file, .png, .pdf or .svg; figure.png in the directory where none is given."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Write a page of a finished study that can be turned round, from what is stored."""
+
+    folder: tyro.conf.Positional[Path]
+    """Directory of the result."""
+    to: Path | None = None
+    """The page's file; STUDY.html in the directory where none is given."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 a study failed, 2 a wrong call."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -104,7 +116,11 @@ def _dispatch(words: list[str]) -> int:
         asked = _parse(Draw, rest, "python -m symjax draw")
         print(draw(asked.folder, asked.to))
         return 0
-    raise StudyError(f"no command {command!r}; expected list, run, reproduce or draw.")
+    if command == "look":
+        asked = _parse(Look, rest, "python -m symjax look")
+        print(look(asked.folder, asked.to))
+        return 0
+    raise StudyError(f"no command {command!r}; expected list, run, reproduce, draw or look.")
 
 
 def _list(rest: list[str]) -> int:

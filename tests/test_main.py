@@ -50,6 +50,7 @@ def test_run_writes_and_prints_the_report(tmp_path, capsys, monkeypatch):
         (["run", "small", "--out", "OUT", "--until", "sise=1"], "the quantities: number, size"),
         (["run", "small", "--out", "OUT", "--resume", "--overwrite"], "exclude each other"),
         (["draw", "OUT"], "holds no finished study"),
+        (["look", "OUT"], "holds no finished study"),
         (["list", "figure1"], "takes no arguments"),
         (["plot"], "no command 'plot'"),
     ],

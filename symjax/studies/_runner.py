@@ -27,6 +27,7 @@ from jax.experimental import multihost_utils
 from . import STUDIES
 from ._dataset import Stored, finish, write_networks
 from ._log import Log, replace_file, require_same
+from ._look import page
 from ._manifest import identity, manifest
 from ._report import report
 from ._result import Progress, Result, Statement, StudyError as StudyError
@@ -211,16 +212,50 @@ def draw(out: Path, to: Path | None = None) -> Path:
     Raises:
         StudyError: where ``out`` holds no result, or a damaged one, or ``to`` cannot be written.
     """
-    stored = _manifest_of(Path(out))
-    if stored is None or "study" not in stored:
-        raise StudyError(f"{out} holds no finished study.")
-    figure = load(stored["study"]).draw(Stored(Path(out) / "data.zarr"))
+    _, module = _stored(out)
+    figure = module.draw(Stored(Path(out) / "data.zarr"))
     to = Path(to or Path(out) / "figure.png")
     try:
         figure.savefig(to, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise StudyError(f"{to} cannot be written: {error}.") from error
     return to
+
+
+def look(out: Path, to: Path | None = None) -> Path:
+    """Write the page of a stored result that can be turned round, one HTML file; returns where.
+
+    Raises:
+        StudyError: as `draw`, for a study without such a page, and where Plotly is missing.
+    """
+    stored, module = _stored(out)
+    name = Path(stored["study"]).stem
+    if not hasattr(module, "look"):
+        raise StudyError(
+            f"nothing in {name} is three-dimensional; its figure is {Path(out) / 'figure.png'}."
+        )
+    if importlib.util.find_spec("plotly") is None:
+        raise StudyError("look needs plotly: pip install 'symjax-symmetry[studies]'")
+    try:
+        panels = module.look(Stored(Path(out) / "data.zarr"))
+    except KeyError as error:
+        raise StudyError(
+            f"{out} has no array {error}: an older version wrote it. Run the study again."
+        ) from None
+    to = Path(to or Path(out) / f"{name}.html")
+    try:
+        to.write_text(page(f"{name}: {stored['title']}", panels), encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{to} cannot be written: {error}.") from error
+    return to
+
+
+def _stored(out: Path) -> tuple[dict[str, Any], ModuleType]:
+    """The manifest of a stored result, and the module of its study."""
+    stored = _manifest_of(Path(out))
+    if stored is None or "study" not in stored:
+        raise StudyError(f"{out} holds no finished study.")
+    return stored, load(stored["study"])
 
 
 def _open(log: Log, how: How) -> int:

@@ -15,6 +15,8 @@ from ..curves import chord, connecting_curve
 from ..groups import PositiveScaling, Product
 from ..linalg._precision import mm
 from ..training import minimise
+from ._look import Panel, landscape
+from ._plane import plane, units as plane_units
 from ._result import Data, Result, Statement
 from ._sampling import Study
 
@@ -131,10 +133,12 @@ def _walk(keys, scale, found, train, test):
     """Loss and accuracy along the curve and the chord to a random point of the orbit."""
     action = symmetry()
     ts = jnp.linspace(0.0, 1.0, TIMES)
+    curve_of = lambda key: connecting_curve(
+        action, found.params, action.group.random(key, scale=scale)
+    )
 
     def one(key):
-        g = action.group.random(key, scale=scale)
-        curve = connecting_curve(action, found.params, g)
+        curve = curve_of(key)
         straight = chord(found.params, curve(1.0))
         measured = {}
         for name, path in (("curve", curve), ("chord", straight)):
@@ -144,7 +148,8 @@ def _walk(keys, scale, found, train, test):
         measured["moved"] = optax.tree.norm(moved) / optax.tree.norm(found.params)
         return measured
 
-    return jax.lax.map(one, keys)
+    first = plane("plane", lambda p: _cross_entropy(p, *train), curve_of(keys[0]))
+    return jax.lax.map(one, keys) | first
 
 
 def _statements(data: Data) -> list[Statement]:
@@ -209,7 +214,7 @@ def _units() -> dict[str, str]:
         units[f"{path}_accuracy"] = (
             "(network, curve, time) share of test images classified correctly"
         )
-    return units
+    return units | plane_units("plane", "mean cross-entropy on the training images, nats")
 
 
 def draw(data: Data):
@@ -233,3 +238,15 @@ def draw(data: Data):
         title=f"mean and range over {len(data['moved'])} random rescalings of the hidden units",
     )
     return figure
+
+
+def look(data: Data) -> list[Panel]:
+    """The loss in the plane of the trained network, its image and the middle of their curve."""
+    text = (
+        "Training loss in the plane through a trained network, its rescaled copy and the middle of "
+        "the curve of the symmetry between them; distances are between parameters. The curve "
+        "leaves the plane between these three points, where its own loss is not that of the plane."
+    )
+    title = "A network trained on digits, and the first of the rescaled copies"
+    axis = "training loss (cross-entropy, nats)"
+    return [landscape(_only(data), "plane", title, text, loss=axis, logarithmic=True)]

@@ -13,6 +13,7 @@ from ..curves import connecting_curve
 from ..groups import GeneralLinear, Product
 from ..networks import linear, random_weights
 from ..topology import count_by_grid, linear_minimum, minimum_bound, residual_minimum
+from ._look import Panel, line, plain, scene, sheet
 from ._result import Data, Progress, Result, Statement
 
 WIDTHS_AND_DEPTHS = ((1, 3), (3, 2))
@@ -51,8 +52,8 @@ def run(config: Config, progress: Progress) -> Result:
     """Count the components of minima in two independent ways, and draw the two surfaces."""
     data: Data = {}
     for name, skip in (("linear", 0.0), ("residual", 1.0)):
-        for i, sheet in enumerate(_sheets(skip, config.extent)):
-            data[f"{name}_{i}"] = np.stack(sheet)
+        for i, corners in enumerate(_sheets(skip, config.extent)):
+            data[f"{name}_{i}"] = np.stack(corners)
     with jax.enable_x64(True):
         linear_row, group_row = _linear_statements(config, progress)
         data |= _ways()
@@ -255,30 +256,7 @@ def draw(data: Data):
     place = axes[2].get_subplotspec()
     axes[2].remove()
     below = figure.add_subplot(place)
-    blue, orange, green, purple = (plotting.STYLES[i] for i in (0, 4, 2, 3))
-    panels = {
-        "linear": (
-            "linear: $w_3\\, w_2 w_1\\, x = y$",
-            {
-                "$w_1 < 0,\\ w_2 > 0$": purple,
-                "$w_1 > 0,\\ w_2 > 0$": blue,
-                "$w_1 < 0,\\ w_2 < 0$": orange,
-                "$w_1 > 0,\\ w_2 < 0$": green,
-            },
-            (3, 0, 1, 2),
-        ),
-        "residual": (
-            "residual: $w_3 (w_2 w_1 + 1)\\, x = y$",
-            {
-                "$w_1 w_2 < -1,\\ w_1 < 0$": purple,
-                "$w_1 w_2 > -1$": blue,
-                "$w_1 w_2 < -1,\\ w_1 > 0$": green,
-            },
-            (2, 0, 1),
-        ),
-    }
-    # From the back to the front: what is drawn later hides what is behind it.
-    for panel, (name, (title, names, order)) in zip(axes, panels.items(), strict=False):
+    for panel, (name, (title, names, order)) in zip(axes, PANELS.items(), strict=False):
         sheets = [tuple(data[f"{name}_{i}"]) for i in order]
         plotting.plot_surfaces(panel, sheets, list(names), styles=list(names.values()))
         panel.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$w_3$")
@@ -306,6 +284,52 @@ def _draw_way(panel, points, style):
     ends = points[[0, -1]].T
     panel.plot(*ends, "o", color="white", markeredgecolor="black", markersize=6, zorder=21)
 
+
+def look(data: Data) -> list[Panel]:
+    """The same to turn round: the surfaces with the ways on them, one panel for each network."""
+    panels = []
+    for name, (title, names, order) in PANELS.items():
+        traces = [
+            sheet(*data[f"{name}_{i}"], name=f"{number}: {plain(label)}", colour=style.colour)
+            for number, (i, (label, style)) in enumerate(zip(order, names.items(), strict=True), 1)
+        ]
+        for key, (label, style) in LOOKS.items():
+            if key.startswith(name):
+                loss = data[f"{key}_loss"]
+                said = [f"loss {value:.3g}" for value in loss]
+                height = "0" if loss.max() < 1e-20 else f"up to {loss.max():.2g}"
+                label = f"{label.partition(': ')[2]}, loss {height}"
+                traces.append(line(*data[key].T, name=label, style=style, said=said))
+        text = f"{len(order)} components of the minimum for x = y = 1, one colour each."
+        panels.append(Panel(plain(title), text, scene(traces, "w₁", "w₂", "w₃", eye=EYE)))
+    return panels
+
+
+_BLUE, _ORANGE, _GREEN, _PURPLE = (plotting.STYLES[i] for i in (0, 4, 2, 3))
+EYE = (1.1, -1.8, 0.9)
+PANELS = {
+    "linear": (
+        "linear: $w_3\\, w_2 w_1\\, x = y$",
+        {
+            "$w_1 < 0,\\ w_2 > 0$": _PURPLE,
+            "$w_1 > 0,\\ w_2 > 0$": _BLUE,
+            "$w_1 < 0,\\ w_2 < 0$": _ORANGE,
+            "$w_1 > 0,\\ w_2 < 0$": _GREEN,
+        },
+        (3, 0, 1, 2),
+    ),
+    "residual": (
+        "residual: $w_3 (w_2 w_1 + 1)\\, x = y$",
+        {
+            "$w_1 w_2 < -1,\\ w_1 < 0$": _PURPLE,
+            "$w_1 w_2 > -1$": _BLUE,
+            "$w_1 w_2 < -1,\\ w_1 > 0$": _GREEN,
+        },
+        (2, 0, 1),
+    ),
+}
+"""Title and named components of each network, and the sheets from the back to the front: what is
+drawn later hides what is behind it."""
 
 LOOKS = {
     "linear_path": ("linear: path within a component", plotting.Style("black", "-", "o")),

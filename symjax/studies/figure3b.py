@@ -16,6 +16,8 @@ from ..curves import chord, connecting_curve, exponential_curve
 from ..linalg._precision import mm
 from ..networks import random_weights, squared_loss, two_layer
 from ..training import minimise, solve_last_layer
+from ._look import Panel, landscape
+from ._plane import plane, units as plane_units
 from ._result import Data, Result, Statement
 from ._sampling import Study
 
@@ -75,6 +77,12 @@ def study(config: Config) -> Study:
             keys = jax.random.split(for_curves, config.curves)
             paths = jax.vmap(lambda k, w=w, x=x, y=y: _walk(k, config.scale, w, x, y))(keys)
             found |= {f"{panel}_{name}": values for name, values in paths._asdict().items()}
+            if panel == "larger":
+                squared = squared_loss(two_layer(leaky_relu), x, y)
+                residual = lambda w, squared=squared: jnp.sqrt(squared(w))
+                _, _, curve, exact = _ways(keys[0], config.scale, w, x)
+                found |= plane("curve_plane", residual, curve)
+                found |= plane("rescaling_plane", residual, exact)
             found |= {
                 f"{panel}_target_norm": jnp.linalg.norm(y),
                 f"{panel}_samples": jnp.asarray(samples),
@@ -119,17 +127,22 @@ def _train(start, x, y, steps):
     return minimise(loss, start, optimiser=optimiser, steps=steps, tolerance=1e-10)
 
 
-def _walk(key, scale, w, x, y):
-    """A random group element, its curve and its chord."""
+def _ways(key, scale, w, x):
+    """The map (6), two random elements, the curve of the first one, and a curve of rescalings."""
     for_m, for_h, for_c = jax.random.split(key, 3)
     action = data_action(leaky_relu, x)
     rescale = neuron_rescaling_action(HIDDEN)
     m, n = (scale * jax.random.normal(k, (HIDDEN, HIDDEN)) / HIDDEN**0.5 for k in (for_m, for_h))
-    g, h = action.group.exp(m), action.group.exp(n)
     # g = exp(m) has m for its logarithm, so that this is the curve of eq. (5) from w by g.
     curve = exponential_curve(action, w, m)
-    straight = chord(curve(0.0), curve(1.0))
     exact = connecting_curve(rescale, w, jnp.exp(scale * jax.random.normal(for_c, (HIDDEN,))))
+    return action, (action.group.exp(m), action.group.exp(n)), curve, exact
+
+
+def _walk(key, scale, w, x, y):
+    """A random group element, its curve and its chord."""
+    action, (g, h), curve, exact = _ways(key, scale, w, x)
+    straight = chord(curve(0.0), curve(1.0))
     squared = squared_loss(two_layer(leaky_relu), x, y)
     norm = lambda path: jnp.sqrt(loss_along(squared, path, jnp.linspace(0.0, 1.0, TIMES)))
     gap = lambda a, b: optax.tree.norm(jax.tree.map(jnp.subtract, a, b))
@@ -223,6 +236,8 @@ def _units() -> dict[str, str]:
         units[f"{panel}_gradient"] = "(network,) relative norm of the gradient where it ended"
         units[f"{panel}_excess"] = "(network,) loss that solving the last layer then took away"
         units[f"{panel}_samples"] = "(network,) number of samples"
+    for path in ("curve", "rescaling"):
+        units |= plane_units(f"{path}_plane", "|W2 s(W1 X) - Y|, larger batch")
     return units
 
 
@@ -250,3 +265,21 @@ def draw(data: Data):
         title=f"mean and range over {len(data['larger_curve'])} random group elements",
     )
     return figure
+
+
+def look(data: Data) -> list[Panel]:
+    """The residual in the plane of a minimum, its image and the middle of their curve."""
+    data = _only(data)
+    both = (
+        "Larger batch, first of the random group elements. The plane goes through the minimum, its "
+        "image and the middle of the curve between them; distances are between parameters."
+    )
+    titles = {
+        "rescaling": ("Rescaling, a symmetry", "Its curve keeps the residual all along."),
+        "curve": ("The map of eq. (6)", "No symmetry here: the residual rises on its curve too."),
+    }
+    return [
+        landscape(data, f"{name}_plane", title, f"{said} {both}", loss="residual |W₂σ(W₁X) − Y|",
+                  logarithmic=False)
+        for name, (title, said) in titles.items()
+    ]  # fmt: skip

@@ -3,7 +3,7 @@
 import dataclasses
 
 from . import figure3b
-from .figure3b import conclude as conclude, draw as draw, study as study
+from .figure3b import conclude as conclude, draw as draw, look as look, study as study
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,6 +69,8 @@ def test_every_study_runs_and_its_statements_hold(name, tmp_path, caplog):
     assert all(array["axes_and_unit"] for array in manifest["arrays"].values())
     # The figure needs nothing but what is on disk.
     assert module.draw(Stored(tmp_path / "data.zarr")).axes
+    if hasattr(module, "look"):
+        assert _runner.look(tmp_path).read_text().count('class="panel"') in (1, 2)
 
 
 @pytest.mark.slow
