@@ -135,7 +135,9 @@ def test_the_import_check_sees_a_wrong_import(tmp_path, monkeypatch):
     assert list(stages_imported(guilty)) == ["curves", "bounds", "groups"]
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "plotly", "sklearn", "flax", "tqdm", "zarr", "xarray"])
+@pytest.mark.parametrize(
+    "module", ["matplotlib", "plotly", "sklearn", "flax", "tqdm", "zarr", "xarray"]
+)
 def test_import_needs_no_extra(module):
     assert module not in imported_by_symjax()
 
