@@ -5,16 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, is_floating, require
-from ..bounds._numbers import (
-    Number,
-    as_floats,
-    computing_dtype,
-    frobenius,
-    require_at_least,
-    require_positive,
-    safe_sqrt,
-)
-from ..linalg._precision import mm
+from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
+from ..linalg._norms import norm, safe_sqrt
+from ..linalg._precision import computing_dtype, mm
 
 
 class FactorisationDistance(eqx.Module):
@@ -113,4 +106,4 @@ def _factorisation(w1, w2, **number):
     values, _ = as_floats(**{k: jnp.asarray(v).astype(compute) for k, v in number.items()})
     norms = [jnp.linalg.norm(a, 2) for a in (w1, w2)]
     w = safe_sqrt(norms[0] ** 2 + norms[1] ** 2)
-    return values, w, frobenius(mm(w1, w2)), dtype
+    return values, w, norm(mm(w1, w2)), dtype

@@ -10,16 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._checks import describe, is_floating, require, require_finite
-from ..bounds._numbers import (
-    Number,
-    as_floats,
-    computing_dtype,
-    frobenius,
-    require_at_least,
-    safe_sqrt,
-)
-from ..linalg._precision import mm
+from .._checks import describe, is_floating, require, require_finite, require_positive
+from ..bounds._numbers import Number, as_floats, require_at_least
+from ..linalg._norms import norm, safe_sqrt
+from ..linalg._precision import computing_dtype, mm
 
 _ENUMERATED = 8
 _AT_ONCE = 512
@@ -108,10 +102,7 @@ def permuted_witness(
         f"got {describe(y)}.",
     )
     require_at_least(0, barrier=barrier)
-    require(
-        isinstance(degree, (int, float)) and 0 < degree < float("inf"),
-        f"`degree` must be a positive number, got {degree!r}.",
-    )
+    require_positive("degree", degree)
     dtype = w_last.dtype
     compute = computing_dtype(dtype)
     w, z = w_last.astype(compute), z.astype(compute)
@@ -123,13 +114,13 @@ def permuted_witness(
     enumerated = n <= _ENUMERATED
     separation = _smallest_product(w, s) if enumerated else _product_bound(of_w, of_s, n)
     # Rounding of the products themselves: below this the minimum may be zero.
-    floor = 4 * n * float(jnp.finfo(compute).eps) * frobenius(w) * frobenius(s)
+    floor = 4 * n * float(jnp.finfo(compute).eps) * norm(w) * norm(s)
     separated = separation > floor
     output = mm(w, s)
     y = output if y is None else y.astype(compute)
     loss = jnp.sum((y - output) ** 2)
     half = 2.0 ** -(degree + 1)
-    need = (safe_sqrt(height + loss) + frobenius(y - half * output)) / half
+    need = (safe_sqrt(height + loss) + norm(y - half * output)) / half
     sides = jnp.abs(sigma(jnp.array([1.0, -1.0], compute)))
     change = jnp.max(of_w) * jnp.max(sides) * _modulus(z, degree)
     m = _scale(need, change, jnp.where(separated, separation, 1.0), degree)
@@ -163,9 +154,9 @@ def _smallest_product(w, s):
         w = jnp.linalg.qr(w, mode="r")
     if s.shape[1] > s.shape[0]:
         s = jnp.linalg.qr(s.T, mode="r").T
-    norm = lambda p: frobenius(mm(w, s[p]))
+    size = lambda p: norm(mm(w, s[p]))
     table = jnp.asarray(_permutations(w.shape[1]))
-    return jnp.min(jax.lax.map(norm, table, batch_size=min(_AT_ONCE, table.shape[0])))
+    return jnp.min(jax.lax.map(size, table, batch_size=min(_AT_ONCE, table.shape[0])))
 
 
 @functools.cache
@@ -178,10 +169,10 @@ def _modulus(z, degree):
     size = jnp.where(z == 0, 1.0, jnp.abs(z))  # powers of zero have no derivative
     if degree < 1:
         powers = size**degree * (z != 0).astype(z.dtype)
-        return 2 ** (1 - degree) * frobenius(powers)
+        return 2 ** (1 - degree) * norm(powers)
     twice = 2 * jnp.max(jnp.where(z == 0, 0.0, size), axis=0, keepdims=True)
     weighted: Array = jnp.where(twice > 0, twice, 1.0) ** (degree - 1) * z
-    return degree * frobenius(weighted)
+    return degree * norm(weighted)
 
 
 def _scale(need, change, separation, degree):

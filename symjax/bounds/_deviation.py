@@ -8,8 +8,9 @@ curve. Upper bounds of kappa, L and K may be given for the numbers themselves; d
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..linalg._norms import safe_sqrt
 from ._bound import AbstractBound, hypothesis
-from ._numbers import Number, as_floats, require_at_least, require_unit_interval, safe_sqrt
+from ._numbers import Number, as_floats, require_at_least, require_unit_interval
 
 
 class CurvatureDeviation(AbstractBound):

@@ -1,8 +1,7 @@
-"""Scalars and batches as arguments: one dtype, one shape, square roots with finite slopes."""
+"""Scalars and batches as arguments: one dtype, one shape, values in range."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
@@ -72,20 +71,6 @@ def _require(condition, expected, named):
             lambda name=name, value=value: f"`{name}` must be {expected}, got {value}.",
             value,
         )
-
-
-def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The square root, 0 for x <= 0, where its derivative is 0 instead of infinite; NaN stays."""
-    positive = x > 0
-    root = jnp.sqrt(jnp.where(positive, x, 1.0))
-    return jnp.where(positive, root, jnp.where(x <= 0, 0.0, x))
-
-
-def frobenius(a: Float[Array, "..."]) -> Float[Array, ""]:
-    """The Euclidean norm of all entries, scaled against overflow, with slope 0 at 0."""
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(a), initial=0.0))
-    scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
-    return scale * safe_sqrt(jnp.sum((a / scale) ** 2))
 
 
 def all_true(flags: PyTree) -> Bool[Array, "..."]:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, is_floating, require, require_finite
+from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 from ._bound import AbstractBound, hypothesis
-from ._numbers import frobenius
 
 
 class OutputChange(AbstractBound):
@@ -67,8 +67,8 @@ def output_change(
     u, v, g, x = (a.astype(compute) for a in (u, v, g, x))
     output = mm(u, sigma(mm(v, x)))
     moved = _project_rows(output, sigma(mm(g, mm(v, x))))
-    value, new_norm = frobenius(output), frobenius(moved)
-    change = frobenius(output - moved)
+    value, new_norm = norm(output), norm(moved)
+    change = norm(output - moved)
     scale = jnp.where(value > 0, value, 1.0)
     residual = 1 - (new_norm / scale) ** 2 - (change / scale) ** 2
     residual = jnp.where(value > 0, residual, 0.0 * value)

@@ -8,15 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import is_floating, require
+from ..linalg._norms import safe_sqrt
+from ..linalg._precision import computing_dtype
 from ._bound import AbstractBound, hypothesis
-from ._numbers import (
-    Number,
-    answer_dtype,
-    as_floats,
-    computing_dtype,
-    require_unit_interval,
-    safe_sqrt,
-)
+from ._numbers import Number, answer_dtype, as_floats, require_unit_interval
 
 Curve = Callable[[Float[Array, ""]], PyTree]
 

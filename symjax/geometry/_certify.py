@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 from .._checks import require
 from ..groups import NO_PATH, Translation, power_of
+from ..linalg._norms import norm
 from ._frame import (
     Curve,
     derivatives,
     field,
     is_linear_curve,
     moving_part,
-    norm,
     perpendicular,
     time_dtype,
 )

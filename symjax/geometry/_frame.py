@@ -18,6 +18,7 @@ from .._checks import is_floating, require
 from ..actions import LinearAction, ShiftAction, compress
 from ..curves import SymmetryCurve
 from ..groups import NO_PATH, Algebra, Translation
+from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 
 Leaves: TypeAlias = tuple[Array, ...]
@@ -133,16 +134,6 @@ def _taylor(curve, t, order):
 
 def _derivative(function):
     return lambda s: jax.jvp(function, (s,), (jnp.ones_like(s),))[1]
-
-
-def norm(x: Leaves) -> Float[Array, ""]:
-    """|x|, neither overflowing nor underflowing, with a zero gradient at zero."""
-    largest = jnp.stack([jnp.abs(a).max() for a in x]).max()
-    scale = jax.lax.stop_gradient(jnp.where(largest > 0, largest, jnp.ones_like(largest)))
-    squared = sum(jnp.sum((a / scale) ** 2) for a in x)
-    positive = squared > 0
-    root = jnp.sqrt(jnp.where(positive, squared, jnp.ones_like(squared)))
-    return jnp.where(positive, scale * root, jnp.zeros_like(root))
 
 
 class Frame(eqx.Module):

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float
 from .._checks import describe, is_floating, require, require_finite
 from ..actions import deep_linear_action, rescaling_action
 from ..barriers import factorisation_distance, factorisation_witness, linear_chord
-from ..bounds._numbers import Number, all_true, frobenius
+from ..bounds._numbers import Number, all_true
 from ..curves import Chord, connecting_curve
+from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 from ._pair import Pair, make_pair, where_held
 
@@ -109,7 +110,7 @@ def opposite_pair(
     values = jnp.linalg.svd(y.astype(output.dtype), compute_uv=False)
     wide = min(y.shape) >= h
     hypotheses = {
-        "zero_loss": frobenius(output - y.astype(output.dtype)) <= error,
+        "zero_loss": norm(output - y.astype(output.dtype)) <= error,
         "full_rank": jnp.asarray(wide) & (values[min(h, values.size) - 1] > error),
         "reflects": jnp.linalg.slogdet(g)[0] < 0,
     }
@@ -156,7 +157,7 @@ def reflected_pair(
     action = deep_linear_action((h, h, h))
     moved = action((g,), p)
     peak = linear_chord(moved, q, x, y)
-    fits = [frobenius(_product(w, x) - y) <= _rounding(w, x) for w in (p, q)]
+    fits = [norm(_product(w, x) - y) <= _rounding(w, x) for w in (p, q)]
     signs = [_certain_sign(w[0]) for w in (p, q)]
     join = jnp.linalg.solve(moved[0].T, q[0].T).T
     return make_pair(
@@ -192,9 +193,9 @@ def _product(weights, x):
 
 def _rounding(weights, x):
     """A bound of the rounding error of the output, with room for weights that were solved for."""
-    scale = frobenius(x)
+    scale = norm(x)
     for w in weights:
-        scale = scale * frobenius(w)
+        scale = scale * norm(w)
     return 64 * max(x.shape) * float(jnp.finfo(x.dtype).eps) * scale
 
 

@@ -11,8 +11,9 @@ from .._checks import describe, is_floating, require
 from ..actions import rescaling_action
 from ..barriers import PermutedWitness, permuted_witness, rescaling, rescaling_witness
 from ..bounds import OrbitLoss, orbit_loss
-from ..bounds._numbers import Number, frobenius, require_at_least, safe_sqrt
+from ..bounds._numbers import Number, require_at_least
 from ..curves import Chord, connecting_curve
+from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
 from ._pair import Pair, make_pair
 
@@ -111,7 +112,7 @@ def bounded_pair(
     """
     require(0 < share < 1, f"`share` must be between 0 and 1, got {share}.")
     output, size, pull = _measured(apply, params, x, y)
-    norms = [frobenius(leaf.astype(output.dtype)) for leaf in jax.tree.leaves(params)]
+    norms = [norm(leaf.astype(output.dtype)) for leaf in jax.tree.leaves(params)]
     bound = orbit_loss(
         degree,
         norms[-2],
@@ -137,7 +138,7 @@ def _measured(apply, params, x, y):
     )
     output = output.astype(computing_dtype(output.dtype))
     residual = y.astype(output.dtype) - output
-    return output, frobenius(output), jnp.sum(residual * output)
+    return output, norm(output), jnp.sum(residual * output)
 
 
 def _rise(squared, size, pull):
@@ -147,14 +148,14 @@ def _rise(squared, size, pull):
 
 def _moved(apply, params, x, output, degree, m, pull, more_hypotheses=None) -> Pair:
     """The pair at a scale m, and whether the network is what the formulas take it for."""
-    action, size = rescaling_action(degree), frobenius(output)
+    action, size = rescaling_action(degree), norm(output)
     peak = rescaling(degree, m, 1.0)
     q = action(m, params)
     at_q, at_peak = apply(q, x), apply(Chord(params, q)(peak.alpha), x)
     grown = (1 + safe_sqrt(peak.value)) * output
     # Scales enter by powers of k, and a network adds some hundred roundings of its own.
     tolerance = 1024 * (1 + degree) * float(jnp.finfo(at_q.dtype).eps)
-    near = lambda a, b: frobenius(a.astype(b.dtype) - b) <= tolerance * frobenius(b)
+    near = lambda a, b: norm(a.astype(b.dtype) - b) <= tolerance * norm(b)
     held = {"output": size > 0, "homogeneous": near(at_q, output) & near(at_peak, grown)}
     return make_pair(
         params,

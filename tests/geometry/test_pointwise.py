@@ -168,6 +168,18 @@ def test_zero_speed_is_nan_and_a_straight_line_is_zero():
     assert symjax.curvature(unipotent, 0.5) == 0
 
 
+def test_a_curve_that_is_not_finite_has_no_speed():
+    """NaN stays NaN, at one time as at many, and so does the length: never 0."""
+    action = symjax.deep_linear_action((2, 2, 2))
+    w = (jnp.eye(2), jnp.eye(2))
+    nowhere = symjax.connecting_curve(action, w, (jnp.diag(jnp.array([-1.0, 1.0])),))
+    for curve in (nowhere, lambda t: t * jnp.array([1.0, jnp.nan])):
+        assert jnp.isnan(symjax.speed(curve, 0.5))
+        assert jnp.isnan(symjax.speed(curve, jnp.array([0.2, 0.5]))).all()
+        assert jnp.isnan(symjax.curvature(curve, 0.5))
+        assert jnp.isnan(symjax.length(curve))
+
+
 def test_circle_helix_and_rescaling_closed_forms(x64):
     helix = lambda t: {"xy": 2 * jnp.stack([jnp.cos(t), jnp.sin(t)]), "z": jnp.atleast_1d(t)}
     np.testing.assert_allclose(symjax.curvature(helix, jnp.array([0.1, 0.7])), 2 / 5, rtol=1e-13)
