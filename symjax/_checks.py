@@ -1,10 +1,11 @@
 """How symjax refuses bad input: one place for the checks that every public function shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -110,6 +111,25 @@ def require_floating_leaves(params: PyTree) -> None:
     )
 
 
+def require_matrices(first: str, named: dict[str, Any]) -> None:
+    """Raise ValueError unless all are matrices of one floating dtype, that of the one named."""
+    dtype = getattr(named[first], "dtype", None)
+    for name, a in named.items():
+        of = f"of the dtype of `{first}`, {dtype}" if name != first else "of floating-point numbers"
+        require(
+            is_floating(a) and a.ndim == 2 and a.dtype == dtype,
+            f"`{name}` must be a matrix {of}, got {describe(a)}.",
+        )
+
+
+def require_real_number(name: str, value: Any) -> None:
+    """Raise ValueError unless a function returned one real number; ``value`` may be abstract."""
+    require(
+        is_floating(value) and value.shape == (),
+        f"`{name}` must return one real number, got {describe(value)}.",
+    )
+
+
 def describe(leaf: Any) -> str:
     """A short description of a leaf for an error message, such as ``float32[3,4]``."""
     if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
@@ -143,10 +163,20 @@ def require_positive(name: str, value: float) -> None:
 
 def require_count(name: str, value: int) -> None:
     """ValueError unless a static option is a positive integer."""
+    require(_is_count(value), f"`{name}` must be a positive integer, got {value!r}.")
+
+
+def _is_count(value):
+    return isinstance(value, int | np.integer) and bool(value >= 1)
+
+
+def checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """The widths (d_0, ..., d_l) of a network; ValueError unless they are positive integers."""
     require(
-        isinstance(value, int) and value >= 1,
-        f"`{name}` must be a positive integer, got {value!r}.",
+        len(widths) >= 2 and all(map(_is_count, widths)),
+        f"`widths` must be at least two positive integers (d_0, ..., d_l), got {tuple(widths)}.",
     )
+    return tuple(map(int, widths))
 
 
 def action_of(symmetry: Any) -> Any:

@@ -128,6 +128,12 @@ def test_exp_and_log_round_trip(group, seed, scale, dtype):
         assert float(found.max()) <= 100 * eps(dtype)
 
 
+def test_signs_keep_their_dtype(x64):
+    group = symjax.SignFlip(2)
+    g = group.random(jax.random.key(0), dtype=jnp.float32)
+    assert {x.dtype for x in (g, group.log(g), group.exp(group.log(g)))} == {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize("group", [g for n in SIZES for g in continuous(n)], ids=repr)
 def test_exponentials_lie_in_the_identity_component(group):
     g = group.random(jax.random.key(0))
@@ -214,14 +220,50 @@ def test_complex_scaling_commutes_with_rotations_of_pairs():
     np.testing.assert_allclose(there, rotation @ group.act(g, x, "vector"), atol=1e-5)
 
 
+def rows(group):
+    """The size of an axis that a group moves."""
+    n = 1 if getattr(group, "n", None) is None else group.n
+    return 2 * n if isinstance(group, symjax.ComplexScaling) else n
+
+
+@functools.cache
+def moves(group):
+    """One compiled function of a key: how far `act` is from a left action with its derivative."""
+    step = 1e-6
+
+    def laws(key):
+        g, h = (group.random(k, scale=0.3) for k in jax.random.split(key))
+        m = group.random_algebra(key, scale=0.3)
+        x = jax.random.normal(key, (rows(group), 3))
+        ahead, back = (group.exp(scaled(m, s)) for s in (step, -step))
+        found = []
+        for how in ("vector", "covector"):
+            act = lambda g, how=how: group.act(g, x, how)
+            found.append(distance(act(group.compose(g, h)), group.act(g, act(h), how)))
+            if group.dimension:
+                slope = (act(ahead) - act(back)) / (2 * step)
+                found.append(distance(slope, group.act_algebra(m, x, how)))
+        return jnp.stack(found)
+
+    return jax.jit(laws)
+
+
+@pytest.mark.parametrize("group", continuous(4) + finite(4), ids=repr)
+def test_act_is_a_left_action_and_act_algebra_its_derivative(group, x64):
+    """A wrong order in `compose` is a group as well: only `act` tells."""
+    if isinstance(group, symjax.Product):
+        pytest.skip("a product acts through its factors")
+    for seed in range(3):
+        # Differences of numbers of order ten over 2e-6: their rounding is 1e-9.
+        assert float(moves(group)(jax.random.key(seed)).max()) <= 1e-8
+
+
 @pytest.mark.parametrize("group", every_group(), ids=repr)
 def test_covector_pairs_with_vector(group):
     """<g^-T y, g x> = <y, x>: what makes the function invariant. Translations have no pairing."""
     if isinstance(group, symjax.Product | symjax.Translation):
         pytest.skip("a product acts through its factors, a translation has no pairing")
-    n = 1 if getattr(group, "n", None) is None else group.n
-    rows = 2 * n if isinstance(group, symjax.ComplexScaling) else n
-    x, y = jax.random.normal(jax.random.key(0), (2, rows, 3))
+    x, y = jax.random.normal(jax.random.key(0), (2, rows(group), 3))
     g = group.random(jax.random.key(1), scale=0.5)
     moved = jnp.sum(group.act(g, x, "vector") * group.act(g, y, "covector"))
     np.testing.assert_allclose(moved, jnp.sum(x * y), rtol=1e-4, atol=1e-4)
@@ -264,6 +306,8 @@ def test_sizes_are_checked(n):
     for kind in ("GeneralLinear", "Orthogonal", "Permutation", "SignFlip", "Translation"):
         with pytest.raises(ValueError, match="`n` must be a positive integer"):
             getattr(symjax, kind)(n)
+    with pytest.raises(ValueError, match="`count` must be a positive integer"):
+        symjax.Power(symjax.SignFlip(2), n)
 
 
 def test_products_check_their_entries():

@@ -8,10 +8,12 @@ The *representation* says how: ``"vector"`` is x -> g x, ``"covector"`` is x -> 
 layer that reads the axis does), and a number p, for scalings only, is x -> g^p x.
 """
 
-from ._base import (
+from ..linalg import (
     NO_PATH as NO_PATH,
     ONE_EXPONENTIAL as ONE_EXPONENTIAL,
     TWO_EXPONENTIALS as TWO_EXPONENTIALS,
+)
+from ._base import (
     AbstractGroup as AbstractGroup,
     Algebra as Algebra,
     Element as Element,

@@ -9,13 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from .._checks import is_concrete, require
+from ..linalg import NO_PATH, ONE_EXPONENTIAL
 
 Representation: TypeAlias = Literal["vector", "covector"] | float
 Element: TypeAlias = PyTree[Array]
 Algebra: TypeAlias = PyTree[Float[Array, "..."]]
-
-#: What `AbstractGroup.connecting_logs` reports: how an element is reached from the identity.
-ONE_EXPONENTIAL, TWO_EXPONENTIALS, NO_PATH = 0, 1, 2
 
 
 class AbstractGroup(eqx.Module):
@@ -117,12 +115,29 @@ class AbstractGroup(eqx.Module):
         """A smaller array with the same inner products of all vector fields m x."""
 
 
+class AbstractDerivedGroup(AbstractGroup):
+    """A group that multiplies as ``group`` does, and moves an axis in a way of its own."""
+
+    group: eqx.AbstractVar[AbstractGroup]
+
+    def compose(self, g, h):
+        return self.group.compose(g, h)
+
+    def inverse(self, g):
+        return self.group.inverse(g)
+
+    def exp(self, m):
+        return self.group.exp(m)
+
+    def log(self, g):
+        return self.group.log(g)
+
+    def component(self, g):
+        return self.group.component(g)
+
+
 def default_dtype(dtype: Any) -> Any:
     return jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
-
-
-def require_size(n: int) -> None:
-    require(isinstance(n, int) and n >= 1, f"`n` must be a positive integer, got {n!r}.")
 
 
 def component_label(component: Int[Array, "..."]) -> Any:

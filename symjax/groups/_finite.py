@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from .._checks import is_floating, require_count
 from ._base import (
     AbstractGroup,
     Element,
@@ -15,7 +16,6 @@ from ._base import (
     default_dtype,
     is_vector,
     one_exponential,
-    require_size,
 )
 
 
@@ -31,12 +31,12 @@ class _AbstractFiniteGroup(AbstractGroup):
         return 0
 
     def exp(self, m):
-        # A NaN algebra element (no logarithm) cannot be told from 0 in an integer element.
-        identity = self.identity()
+        # NaN, for no logarithm, gives the identity too: the integers of a permutation hold no NaN.
+        identity = self.identity(jnp.result_type(m))
         return jnp.broadcast_to(identity, (*jnp.shape(m), *identity.shape))
 
     def log(self, g):
-        zero = jnp.zeros((), default_dtype(None))
+        zero = jnp.zeros((), g.dtype if is_floating(g) else default_dtype(None))
         return jnp.where(self._is_identity(g), zero, jnp.nan)
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
@@ -66,7 +66,7 @@ class Permutation(_AbstractFiniteGroup):
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.n)
+        require_count("n", self.n)
 
     @property
     def number_of_components(self):
@@ -107,7 +107,7 @@ class SignFlip(_AbstractFiniteGroup):
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.n)
+        require_count("n", self.n)
 
     @property
     def number_of_components(self):

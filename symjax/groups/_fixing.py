@@ -2,13 +2,14 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from .._checks import require
-from ._base import AbstractGroup
+from ._base import AbstractDerivedGroup, AbstractGroup
 from ._matrices import GeneralLinear, Orthogonal
 
 
-class FixingOnes(AbstractGroup):
+class FixingOnes(AbstractDerivedGroup):
     """The matrices diag(1, g) in an orthonormal basis whose first vector is proportional to ones.
 
     ``group`` is Orthogonal(n - 1) or GeneralLinear(n - 1). This is what the mean of a LayerNorm
@@ -36,26 +37,11 @@ class FixingOnes(AbstractGroup):
     def identity(self, dtype=None):
         return self.group.identity(dtype)
 
-    def compose(self, g, h):
-        return self.group.compose(g, h)
-
-    def inverse(self, g):
-        return self.group.inverse(g)
-
-    def exp(self, m):
-        return self.group.exp(m)
-
-    def log(self, g):
-        return self.group.log(g)
-
     def random(self, key, *, scale=1.0, dtype=None):
         return self.group.random(key, scale=scale, dtype=dtype)
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
         return self.group.random_algebra(key, scale=scale, dtype=dtype)
-
-    def component(self, g):
-        return self.group.component(g)
 
     def contains(self, g):
         return self.group.contains(g)
@@ -83,7 +69,7 @@ class FixingOnes(AbstractGroup):
         return self.group.compress(x)
 
 
-def reflect_ones(x):
+def reflect_ones(x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
     """The reflection that exchanges the first unit vector with ones / sqrt(n), along axis 0."""
     n = x.shape[0]
     mirror = jnp.full((n,), -1 / n**0.5, x.dtype).at[0].add(1)

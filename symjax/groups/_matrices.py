@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .. import linalg
+from .._checks import require_count
 from ..linalg._precision import mm
 from ._base import (
     AbstractGroup,
@@ -15,31 +16,7 @@ from ._base import (
     default_dtype,
     is_vector,
     one_exponential,
-    require_size,
 )
-
-
-def _eigenvalue_range(m: Array) -> tuple[Array, Array, Array]:
-    symmetric = jnp.linalg.eigvalsh((m + m.mT) / 2)
-    skew = (m - m.mT) / 2
-    squared = jnp.linalg.eigvalsh(mm(skew.mT, skew))[..., -1]
-    return symmetric[..., 0], symmetric[..., -1], jnp.sqrt(jnp.maximum(squared, 0))
-
-
-def _power_growth(m: Array) -> Array:
-    # max(|M^3|^(1/3), |M^4|^(1/4)) bounds every |M^k|^(1/k), k >= 6 or so, and unlike |M| it is
-    # close to the spectral radius: a Gaussian M of size 100 needs 2 steps with it, 5 with |M|_F.
-    square = mm(m, m)
-    cubed, fourth = mm(square, m), mm(square, square)
-    frobenius = lambda a: jnp.sqrt(jnp.sum(a * a, axis=(-2, -1)))
-    return jnp.maximum(frobenius(cubed) ** (1 / 3), frobenius(fourth) ** (1 / 4))
-
-
-def _compress_rows(x: Array) -> Array:
-    n, k = x.shape
-    # A thin QR of the transpose: x = r^T q^T with orthonormal q, so |m x| = |m r^T|. Below twice
-    # the size the factorisation costs more than it saves.
-    return x if k < 2 * n else jnp.linalg.qr(x.T, mode="r").T
 
 
 def _row_scaled_lu(g: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -55,7 +32,48 @@ def _is_regular(rows: Array, lu: Array) -> Bool[Array, "..."]:
     return large_enough & jnp.isfinite(rows).all((-2, -1)) & jnp.isfinite(pivots).all(-1)
 
 
-class GeneralLinear(AbstractGroup):
+class _AbstractMatrixGroup(AbstractGroup):
+    """A group of real n x n matrices with two components, told apart by the sign of det."""
+
+    @property
+    def number_of_components(self):
+        return 2
+
+    def compose(self, g, h):
+        return mm(g, h)
+
+    def exp(self, m):
+        return linalg.expm(m)
+
+    def random(self, key, *, scale=1.0, dtype=None):
+        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
+
+    def component(self, g):
+        return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
+
+    def spectrum(self, m):
+        symmetric = jnp.linalg.eigvalsh((m + m.mT) / 2)
+        skew = (m - m.mT) / 2
+        squared = jnp.linalg.eigvalsh(mm(skew.mT, skew))[..., -1]
+        return symmetric[..., 0], symmetric[..., -1], jnp.sqrt(jnp.maximum(squared, 0))
+
+    def growth(self, m):
+        # max(|M^3|^(1/3), |M^4|^(1/4)) bounds every |M^k|^(1/k), k >= 6 or so, and unlike |M| it
+        # is close to the spectral radius: a Gaussian M of size 100 needs 2 steps with it, 5 with
+        # |M|_F.
+        square = mm(m, m)
+        cubed, fourth = mm(square, m), mm(square, square)
+        frobenius = lambda a: jnp.sqrt(jnp.sum(a * a, axis=(-2, -1)))
+        return jnp.maximum(frobenius(cubed) ** (1 / 3), frobenius(fourth) ** (1 / 4))
+
+    def compress(self, x):
+        n, k = x.shape
+        # A thin QR of the transpose: x = r^T q^T with orthonormal q, so |m x| = |m r^T|. Below
+        # twice the size the factorisation costs more than it saves.
+        return x if k < 2 * n else jnp.linalg.qr(x.T, mode="r").T
+
+
+class GeneralLinear(_AbstractMatrixGroup):
     """GL(n): invertible matrices, dimension n^2, two components told apart by sign det.
 
     ``n`` None stands for the size of whatever element is given: what does not need a size works.
@@ -65,7 +83,7 @@ class GeneralLinear(AbstractGroup):
 
     def __check_init__(self):
         if self.n is not None:
-            require_size(self.n)
+            require_count("n", self.n)
 
     def _size(self) -> int:
         if self.n is None:
@@ -76,35 +94,19 @@ class GeneralLinear(AbstractGroup):
     def dimension(self):
         return self._size() ** 2
 
-    @property
-    def number_of_components(self):
-        return 2
-
     def identity(self, dtype=None):
         return jnp.eye(self._size(), dtype=default_dtype(dtype))
-
-    def compose(self, g, h):
-        return mm(g, h)
 
     def inverse(self, g):
         inverse = jnp.linalg.inv(g)
         return jnp.where(self.contains(g)[..., None, None], inverse, jnp.nan)
 
-    def exp(self, m):
-        return linalg.expm(m)
-
     def log(self, g):
         return linalg.logm(g)
-
-    def random(self, key, *, scale=1.0, dtype=None):
-        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
         n = self._size()
         return jax.random.normal(key, (n, n), default_dtype(dtype)) * (scale / math.sqrt(n))
-
-    def component(self, g):
-        return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
 
     def contains(self, g):
         rows, (lu, _) = _row_scaled_lu(g)
@@ -125,58 +127,33 @@ class GeneralLinear(AbstractGroup):
     def connecting_logs(self, g):
         return linalg.connecting_logs(g)
 
-    def spectrum(self, m):
-        return _eigenvalue_range(m)
 
-    def growth(self, m):
-        return _power_growth(m)
-
-    def compress(self, x):
-        return _compress_rows(x)
-
-
-class Orthogonal(AbstractGroup):
+class Orthogonal(_AbstractMatrixGroup):
     """O(n): orthogonal matrices; the algebra is the skew matrices; two components."""
 
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.n)
+        require_count("n", self.n)
 
     @property
     def dimension(self):
         return self.n * (self.n - 1) // 2
 
-    @property
-    def number_of_components(self):
-        return 2
-
     def identity(self, dtype=None):
         return jnp.eye(self.n, dtype=default_dtype(dtype))
 
-    def compose(self, g, h):
-        return mm(g, h)
-
     def inverse(self, g):
         return g.mT
-
-    def exp(self, m):
-        return linalg.expm(m)
 
     def log(self, g: Array):
         rotation = (jnp.linalg.slogdet(g)[0] > 0)[..., None, None]
         safe = jnp.where(rotation, g, jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape))
         return jnp.where(rotation, linalg.log_rotation(safe), jnp.nan)
 
-    def random(self, key, *, scale=1.0, dtype=None):
-        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
-
     def random_algebra(self, key, *, scale=1.0, dtype=None):
         normal = jax.random.normal(key, (self.n, self.n), default_dtype(dtype))
         return (normal - normal.mT) * (scale / math.sqrt(2 * self.n))
-
-    def component(self, g):
-        return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
 
     def contains(self, g):
         one = jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape)
@@ -195,12 +172,3 @@ class Orthogonal(AbstractGroup):
 
     def connecting_logs(self, g):
         return one_exponential(self.log(g), axes=2)
-
-    def spectrum(self, m):
-        return _eigenvalue_range(m)
-
-    def growth(self, m):
-        return _power_growth(m)
-
-    def compress(self, x):
-        return _compress_rows(x)

@@ -4,10 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._base import AbstractGroup, require_size
+from .._checks import require_count
+from ._base import AbstractDerivedGroup, AbstractGroup
 
 
-class Power(AbstractGroup):
+class Power(AbstractDerivedGroup):
     """G^count, as one group: entries of its elements have a leading axis of size ``count``.
 
     It moves an axis of count * n entries as count blocks, each by an element of its own.
@@ -17,7 +18,7 @@ class Power(AbstractGroup):
     count: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.count)
+        require_count("count", self.count)
 
     @property
     def n(self) -> int | None:
@@ -37,18 +38,6 @@ class Power(AbstractGroup):
         one = self.group.identity(dtype)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.count, *x.shape)), one)
 
-    def compose(self, g, h):
-        return self.group.compose(g, h)
-
-    def inverse(self, g):
-        return self.group.inverse(g)
-
-    def exp(self, m):
-        return self.group.exp(m)
-
-    def log(self, g):
-        return self.group.log(g)
-
     def random(self, key, *, scale=1.0, dtype=None):
         draw = lambda k: self.group.random(k, scale=scale, dtype=dtype)
         return jax.vmap(draw)(jax.random.split(key, self.count))
@@ -56,9 +45,6 @@ class Power(AbstractGroup):
     def random_algebra(self, key, *, scale=1.0, dtype=None):
         draw = lambda k: self.group.random_algebra(k, scale=scale, dtype=dtype)
         return jax.vmap(draw)(jax.random.split(key, self.count))
-
-    def component(self, g):
-        return self.group.component(g)
 
     def contains(self, g):
         return self.group.contains(g).all(-1)

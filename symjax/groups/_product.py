@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import is_concrete, require
-from ._base import ONE_EXPONENTIAL, AbstractGroup
+from ..linalg import ONE_EXPONENTIAL
+from ._base import AbstractGroup
 
 
 class Product(AbstractGroup):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._checks import require_count
 from ._base import (
     AbstractGroup,
     component_label,
@@ -12,7 +13,6 @@ from ._base import (
     is_vector,
     one_exponential,
     power_of,
-    require_size,
 )
 
 
@@ -26,7 +26,7 @@ class PositiveScaling(AbstractGroup):
 
     def __check_init__(self):
         if self.n is not None:
-            require_size(self.n)
+            require_count("n", self.n)
 
     @property
     def _shape(self):
@@ -102,7 +102,7 @@ class ComplexScaling(AbstractGroup):
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.n)
+        require_count("n", self.n)
 
     @property
     def dimension(self):

@@ -4,13 +4,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .._checks import require_count
 from ._base import (
     AbstractGroup,
     component_label,
     default_dtype,
     is_vector,
     one_exponential,
-    require_size,
 )
 
 
@@ -20,7 +20,7 @@ class Translation(AbstractGroup):
     n: int = eqx.field(static=True)
 
     def __check_init__(self):
-        require_size(self.n)
+        require_count("n", self.n)
 
     @property
     def dimension(self):

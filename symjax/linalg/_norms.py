@@ -16,7 +16,8 @@ def norm(tree: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
     largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(a), initial=0.0) for a in leaves])
     scale = jax.lax.stop_gradient(largest)
     scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
-    return scale * safe_sqrt(sum(jnp.sum((a / scale) ** 2) for a in leaves))
+    squares = [jnp.sum((a / scale) ** 2) for a in leaves]
+    return scale * safe_sqrt(functools.reduce(jnp.add, squares))
 
 
 def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -10,6 +10,9 @@ from ._logm import log_at, logarithms
 from ._polar import log_rotation, polar
 from ._precision import mm
 
+#: What `connecting_logs` reports: how a matrix is reached from the identity.
+ONE_EXPONENTIAL, TWO_EXPONENTIALS, NO_PATH = 0, 1, 2
+
 # Below this ratio to the largest, a smallest singular value in float64 is rounding alone.
 _SINGULAR = 1e-15
 
@@ -50,7 +53,7 @@ def connecting_logs(
     nan = jnp.full_like(wide, jnp.nan)
     rotation = pick(one, jnp.zeros_like(wide), pick(two, log_rotation(q), nan))
     stretch = pick(one, log, pick(two, _log_positive(p), nan))
-    method = jnp.where(one, 0, jnp.where(two, 1, 2))
+    method = jnp.where(one, ONE_EXPONENTIAL, jnp.where(two, TWO_EXPONENTIALS, NO_PATH))
     return rotation.astype(g.dtype), stretch.astype(g.dtype), method
 
 
