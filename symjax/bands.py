@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ._checks import describe, is_floating, require, require_same_tree
+from ._checks import describe, is_floating, require, require_count, require_same_tree
+from ._optimisers import Loss, Params, permissive, require_trainable
 from ._orbits import dot, norm
-from .barriers._along import _search
+from .barriers._along import highest_point
 from .curves import PolygonalChain
-from .training import Loss, Params, _permissive, _require_trainable
 
 
 class Band(eqx.Module):
@@ -70,18 +70,17 @@ def nudged_elastic_band(
         True
     """
     require_same_tree("start", start, "end", end)
-    _require_trainable(loss, start, steps, 0.0)
-    _require_trainable(loss, end, steps, 0.0)
-    for name, count, least in (("images", images, 1), ("samples", samples, 2)):
-        require(
-            isinstance(count, int) and count >= least,
-            f"`{name}` must be at least {least}, got {count!r}.",
-        )
+    require_trainable(loss, {"start": start, "end": end}, steps)
+    require_count("images", images)
+    require(
+        isinstance(samples, int) and samples >= 2,
+        f"`samples` must be at least 2, got {samples!r}.",
+    )
     require(
         isinstance(spring, int | float) and 0 <= spring < float("inf"),
         f"`spring` must be a number of at least 0, got {spring!r}.",
     )
-    searching = _permissive(optimiser)
+    searching = permissive(optimiser)
     slope = jax.value_and_grad(loss)
     ends = jax.lax.map(loss, jax.tree.map(lambda a, b: jnp.stack([a, b]), start, end))
 
@@ -140,7 +139,7 @@ def _measured(loss, chain, points, samples):
     on_curve = lambda t: loss(curve(t))
     cells = (points - 1) * samples
     # The first samples are the multiples of 1 / cells: every image is among them.
-    place, height, heights = _search(on_curve, cells, dtype, dtype)
+    place, height, heights = highest_point(on_curve, cells, dtype, dtype)
     steps = jax.vmap(norm)(jax.tree.map(lambda x: x[1:] - x[:-1], chain))
     return Band(
         curve, at_images, height, place, steps.max() / samples, jnp.abs(jnp.diff(heights)).max()
@@ -176,21 +175,20 @@ def geodesic_chain(
         True
     """
     require_same_tree("start", start, "end", end)
-    require(isinstance(images, int) and images >= 1, f"`images` must be at least 1, got {images}.")
+    require_count("images", images)
     values = jax.tree.leaves(jax.eval_shape(outputs, start))
     require(
         len(values) > 0 and all(map(is_floating, values)),
         f"`outputs` must return floating arrays, got {', '.join(map(describe, values))}.",
     )
-    searching = _permissive(optimiser)
+    size = lambda w: dot(outputs(w), outputs(w))
+    require_trainable(size, {"start": start, "end": end}, steps)
+    searching = permissive(optimiser)
 
     def energy(inner):
         values = jax.vmap(outputs)(_with_ends(start, inner, end))
         moves = jax.tree.map(lambda x: x[1:] - x[:-1], values)
         return (images + 1) * dot(moves, moves)
-
-    _require_trainable(lambda w: dot(outputs(w), outputs(w)), start, steps, 0.0)
-    _require_trainable(lambda w: dot(outputs(w), outputs(w)), end, steps, 0.0)
 
     def advance(_, carry):
         inner, state = carry

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
-from ._checks import is_floating, require
+from ._checks import checked_widths, describe, is_floating, require
 from .linalg._precision import computing_dtype, mm
 
 Weights = tuple[Float[Array, "rows columns"], ...]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
-Apply = Callable[[Weights, Float[Array, "n k"]], Float[Array, "m k"]]
+Network = Callable[[Weights, Float[Array, "n k"]], Float[Array, "m k"]]
 
 
 def linear(params: Weights, x: Float[Array, "n k"]) -> Float[Array, "m k"]:
@@ -19,11 +19,9 @@ def linear(params: Weights, x: Float[Array, "n k"]) -> Float[Array, "m k"]:
 
     ``params`` is the tuple (W_1, ..., W_l) with W_i of shape (d_i, d_{i-1}), and x has d_0 rows.
 
-    Raises:
-        ValueError: where the shapes do not chain from x to the last weight.
+    Raises ValueError where the shapes do not chain from x to the last weight.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from symjax import networks
         >>> networks.linear((2 * jnp.eye(2), jnp.ones((1, 2))), jnp.ones((2, 1))).tolist()
         [[4.0]]
@@ -31,17 +29,14 @@ def linear(params: Weights, x: Float[Array, "n k"]) -> Float[Array, "m k"]:
     return homogeneous(lambda z: z)(params, x)
 
 
-def two_layer(sigma: Activation) -> Apply:
+def two_layer(sigma: Activation) -> Network:
     """The network U sigma(V x) as a function of ((V, U), x), for any entrywise activation.
 
     V has shape (h, n), U has shape (m, h) and x has shape (n, k).
 
-    Raises:
-        ValueError: where ``params`` is not a pair, or the shapes do not chain.
+    Raises ValueError where ``params`` is not a pair, or the shapes do not chain.
 
     Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
         >>> from symjax import networks
         >>> apply = networks.two_layer(jax.nn.relu)
         >>> v, u = jnp.array([[1.0], [-1.0]]), jnp.ones((1, 2))
@@ -57,18 +52,16 @@ def two_layer(sigma: Activation) -> Apply:
     return two_layer_apply
 
 
-def homogeneous(sigma: Activation) -> Apply:
+def homogeneous(sigma: Activation) -> Network:
     """The network W_l sigma(W_{l-1} ... sigma(W_1 x)) as a function of ((W_1, ..., W_l), x).
 
     The activation acts after every weight but the last. The name is for its use: where
     sigma(c z) = c^k sigma(z) for c > 0 (ReLU, leaky ReLU, powers) each layer has a rescaling
     symmetry. Half-precision numbers are computed in float32 and cast back.
 
-    Raises:
-        ValueError: where the shapes do not chain from x to the last weight.
+    Raises ValueError where the shapes do not chain from x to the last weight.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from symjax import networks
         >>> cube = networks.homogeneous(lambda z: z**3)
         >>> float(cube((jnp.full((1, 1), 2.0), jnp.ones((1, 1))), jnp.ones((1, 1)))[0, 0])
@@ -87,7 +80,7 @@ def homogeneous(sigma: Activation) -> Apply:
 
 
 def random_weights(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     widths: Sequence[int],
     *,
     scale: float = 1.0,
@@ -99,20 +92,14 @@ def random_weights(
     scale / sqrt(d_{i-1}), so with scale 1 a linear layer keeps the mean square of its input. They
     are float32, or float64 where x64 is enabled, unless ``dtype`` says otherwise.
 
-    Raises:
-        ValueError: for fewer than two widths, a width below 1, or a dtype that is not floating.
+    Raises ValueError for fewer than two widths, a width below 1, or a dtype that is not floating.
 
     Example:
-        >>> import jax
         >>> from symjax import networks
         >>> [w.shape for w in networks.random_weights(jax.random.key(0), (5, 3, 2))]
         [(3, 5), (2, 3)]
     """
-    widths = tuple(widths)
-    require(
-        len(widths) >= 2 and all(isinstance(d, int) and d >= 1 for d in widths),
-        f"`widths` must be at least two positive integers (d_0, ..., d_l), got {widths}.",
-    )
+    widths = checked_widths(widths)
     require(
         jnp.issubdtype(jnp.dtype(dtype), jnp.floating),
         f"`dtype` must be a floating-point type, got {jnp.dtype(dtype)}.",
@@ -125,15 +112,13 @@ def random_weights(
 
 
 def squared_loss(
-    apply: Apply, x: Float[Array, "n k"], y: Float[Array, "m k"]
+    apply: Network, x: Float[Array, "n k"], y: Float[Array, "m k"]
 ) -> Callable[[Weights], Float[Array, ""]]:
     """The loss params -> |apply(params, x) - y|^2, the sum of squares over all samples.
 
-    Raises:
-        ValueError: when called, where the output and y differ in shape.
+    Raises ValueError when called, where the output and y differ in shape.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from symjax import networks
         >>> loss = networks.squared_loss(networks.linear, jnp.eye(2), jnp.zeros((2, 2)))
         >>> float(loss((jnp.eye(2), jnp.eye(2))))
@@ -156,11 +141,14 @@ def _require_chain(params: Weights, x: Float[Array, "n k"]) -> None:
     """ValueError unless the weights and x are matrices of one dtype whose shapes chain."""
     require(len(params) >= 1, "`params` must hold at least one weight, got an empty tuple.")
     require(
-        is_floating(x) and x.ndim == 2, f"`x` must be a real matrix, one sample per column: {x}."
+        is_floating(x) and x.ndim == 2,
+        f"`x` must be a real matrix with one sample per column, got {describe(x)}.",
     )
     rows = x.shape[0]
     for i, w in enumerate(params):
         fits = is_floating(w) and w.ndim == 2 and w.shape[1] == rows and w.dtype == x.dtype
-        got = f"{w.dtype}{list(w.shape)}" if hasattr(w, "shape") else type(w).__name__
-        require(fits, f"`params[{i}]` must be a {x.dtype} matrix with {rows} columns, got {got}.")
+        require(
+            fits,
+            f"`params[{i}]` must be a {x.dtype} matrix with {rows} columns, got {describe(w)}.",
+        )
         rows = w.shape[0]

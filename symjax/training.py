@@ -7,14 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from ._checks import describe, is_floating, path_name, require, require_finite, require_same_tree
+from ._checks import require, require_count, require_same_tree
+from ._optimisers import Loss, Params, permissive, require_trainable
 from .curves import AbstractCurve, bezier_curve
 from .linalg._precision import computing_dtype, mm
-
-Params = PyTree[Float[Array, "..."]]
-Loss = Callable[[Params], Float[Array, ""]]
 
 
 class Minimum(eqx.Module):
@@ -54,13 +52,11 @@ def minimise(
     Half-precision parameters are trained in float32 and cast back, and the loss and gradient
     reported are those of the rounded parameters. The loop has no reverse-mode derivative.
 
-    Raises:
-        ValueError: for a leaf that is not a floating-point array, a NaN in concrete parameters, a
-            loss that is not one real number, a tolerance below the dtype's machine epsilon, or a
-            negative number of steps.
+    Raises ValueError for a leaf that is not a floating-point array, a NaN in concrete parameters, a
+    loss that is not one real number, a tolerance below the dtype's machine epsilon, or a negative
+    number of steps.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> import optax
         >>> from symjax import training
         >>> bowl = lambda w: jnp.sum((w - 3.0) ** 2)
@@ -68,9 +64,9 @@ def minimise(
         >>> [round(float(w), 3) for w in found.params], bool(found.converged)
         ([3.0, 3.0], True)
     """
-    _require_trainable(loss, params, steps, tolerance)
+    require_trainable(loss, {"params": params}, steps, tolerance)
     start = jax.tree.map(lambda w: w.astype(computing_dtype(w.dtype)), params)
-    searching = _permissive(optimiser)
+    searching = permissive(optimiser)
     initial_loss, gradient = jax.value_and_grad(loss)(start)
     initial = optax.tree.norm(gradient)
     carry = (start, searching.init(start), initial_loss, gradient, jnp.zeros((), jnp.int32))
@@ -132,11 +128,9 @@ def solve_last_layer(
     minimum over the last weight the training stopped. Singular values of S below ``rtol`` times
     the largest count as zero; the default is max(h, k) times machine epsilon.
 
-    Raises:
-        ValueError: where the three shapes do not agree.
+    Raises ValueError where the three shapes do not agree.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from symjax import training
         >>> best = training.solve_last_layer(jnp.zeros((1, 1)), jnp.ones((1, 2)), jnp.ones((1, 2)))
         >>> round(float(best.weights[0, 0]), 6), round(float(best.excess), 6)
@@ -164,7 +158,7 @@ def train_curve(
     start: Params,
     end: Params,
     *,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     optimiser: optax.GradientTransformation,
     steps: int = 10_000,
     bends: int = 1,
@@ -177,13 +171,10 @@ def train_curve(
     makes a curve of its points: ``bezier_curve`` or ``polygonal_chain``. This is the general
     baseline; where a symmetry is known the closed-form ``connecting_curve`` replaces it.
 
-    Raises:
-        ValueError: where the ends differ in structure, shape or dtype, hold a NaN or a leaf that is
-            not floating, or ``steps`` or ``bends`` is out of range.
+    Raises ValueError where the ends differ in structure, shape or dtype, hold a NaN or a leaf that
+    is not floating, or ``steps`` or ``bends`` is out of range.
 
     Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
         >>> import optax
         >>> from symjax import training
         >>> ring = lambda w: (jnp.sum(w**2) - 1.0) ** 2
@@ -194,12 +185,10 @@ def train_curve(
         >>> bool(ring(bent(0.5)) < 0.1 * ring((a + b) / 2))
         True
     """
-    require(isinstance(bends, int) and bends >= 1, f"`bends` must be at least 1, got {bends}.")
+    require_count("bends", bends)
     require_same_tree("start", start, "end", end)
-    _require_trainable(loss, start, steps, 0.0)
-    _require_trainable(loss, end, steps, 0.0)
-
-    searching = _permissive(optimiser)
+    require_trainable(loss, {"start": start, "end": end}, steps)
+    searching = permissive(optimiser)
 
     def on_chord(a):
         return jax.tree.map(lambda p, q: (1 - a) * p + a * q, start, end)
@@ -227,55 +216,9 @@ def train_curve(
     return family([start, *inner, end])
 
 
-def _permissive(
-    optimiser: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """The optimiser, also under strict promotion: Optax raises floats to integer powers."""
-    require(
-        isinstance(optimiser, optax.GradientTransformation),
-        f"`optimiser` must be an optax.GradientTransformation, got {optimiser!r}.",
-    )
-    full = optax.with_extra_args_support(optimiser)
-
-    def init(params):
-        with jax.numpy_dtype_promotion("standard"):
-            return full.init(params)
-
-    def update(updates, state, params=None, **extra):
-        with jax.numpy_dtype_promotion("standard"):
-            return full.update(updates, state, params, **extra)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
 def _value_and_gradient(loss: Loss, params: Params, state: optax.OptState):
     """The loss and its gradient, taken from the state where a line search has left them there."""
     stored = [optax.tree.get_all_with_path(state, name) for name in ("value", "grad")]
     if all(len(found) == 1 and found[0][1] is not None for found in stored):
         return optax.value_and_grad_from_state(loss)(params, state=state)
     return jax.value_and_grad(loss)(params)
-
-
-def _require_trainable(loss: Loss, params: Params, steps: int, tolerance: float) -> None:
-    """ValueError for a start, a loss or options that no optimiser can work with."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    require(len(leaves) > 0, "`params` holds no arrays; expected at least one to train.")
-    for path, leaf in leaves:
-        require(
-            is_floating(leaf),
-            f"`params` leaf '{path_name(path)}' is {describe(leaf)}; expected a real "
-            "floating-point array. Keep integers and static data outside `params`.",
-        )
-    require_finite("params", params)
-    require(isinstance(steps, int) and steps >= 0, f"`steps` must be a count, got {steps!r}.")
-    reach = max(float(jnp.finfo(computing_dtype(leaf.dtype)).eps) for _, leaf in leaves)
-    require(
-        tolerance == 0 or tolerance >= reach,
-        f"`tolerance` is {tolerance}, below the reach of the parameters' dtype: {reach:.1e}. Ask "
-        "for more, use float64, or pass 0 to take all the steps.",
-    )
-    value = jax.eval_shape(loss, params)
-    require(
-        is_floating(value) and value.shape == (),
-        f"`loss` must return one real number, got {describe(value)}.",
-    )

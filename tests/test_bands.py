@@ -95,7 +95,7 @@ def test_geodesic_moves_outputs_evenly(x64):
 def test_bad_input_is_named():
     a = jnp.array([1.0, 0.0])
     call = lambda **o: nudged_elastic_band(ring, a, a, optimiser=optax.sgd(0.1), **o)
-    with pytest.raises(ValueError, match="`images` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`images` must be a positive integer, got 0"):
         call(images=0)
     with pytest.raises(ValueError, match="`samples` must be at least 2, got 1"):
         call(samples=1)

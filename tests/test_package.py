@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Imports point only to the same line or an earlier one.
 STAGES = [
-    {"_checks", "_typing", "_compatibility", "adapters"},
+    {"_checks", "_compatibility", "adapters"},
     {"linalg"},
     {"groups"},
     {"actions"},
@@ -37,7 +37,7 @@ STAGES = [
     {"canonical"},
     {"merging"},
     {"transforms"},
-    {"networks", "training"},
+    {"_optimisers", "networks", "training"},
     {"bands", "ensembles"},
     {"studies"},
     {"plotting", "__main__"},

@@ -185,7 +185,11 @@ def test_bad_input_is_named(call, message):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"end": jnp.ones(3)}, "`start` and `end`"), ({"bends": 0}, "`bends`")],
+    [
+        ({"end": jnp.ones(3)}, "`start` and `end`"),
+        ({"end": jnp.array([1.0, jnp.nan])}, "`end` holds a NaN"),
+        ({"bends": 0}, "`bends`"),
+    ],
 )
 def test_bad_curve_is_named(changes, message):
     ends = {"start": jnp.ones(2), "end": jnp.ones(2)} | changes
