@@ -9,10 +9,8 @@ sizes, and a network trained on scikit-learn's digits.
     python benchmarks/connecting_curve.py
 """
 
-# First, since it pins the process to one core.
-from _timing import machine, table
+from _timing import best_of, machine, table  # isort: skip; it pins to one core
 
-# isort: split
 import argparse
 import time
 
@@ -81,16 +79,6 @@ def cases():
     yield "digits, rescaling", loss, action, w, action.group.random(keys[3])
 
 
-def cpu_seconds(f, *args, repeats):
-    """CPU seconds of the fastest of several calls: other work disturbs the clock more."""
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        jax.block_until_ready(f(*args))
-        times.append(time.process_time() - began)
-    return min(times)
-
-
 def trained(loss, start, end, rate):
     """The Bezier curve for one learning rate and the seconds of its training, compiled."""
     run = jax.jit(
@@ -107,14 +95,14 @@ def row(name, loss, action, w, g):
     walk = jax.jit(lambda w, g: jax.lax.map(connecting_curve(action, w, g), ts))
     measure = jax.jit(lambda curve: barriers.barrier(loss, curve))
     curve = connecting_curve(action, w, g)
-    seconds = cpu_seconds(walk, w, g, repeats=30)
+    seconds = best_of(walk, w, g, repeats=30)
 
     start, end = curve(0.0), curve(1.0)
     runs = {rate: trained(loss, start, end, rate) for rate in RATES}
     reached = {rate: float(measure(bezier)) for rate, (bezier, _) in runs.items()}
     best = min(reached, key=reached.get)
     bezier, training = runs[best]
-    peer = training + cpu_seconds(jax.jit(lambda c: jax.lax.map(c, ts)), bezier, repeats=5)
+    peer = training + best_of(jax.jit(lambda c: jax.lax.map(c, ts)), bezier)
     return {
         "curve": name,
         "loss at the ends": float(loss(start)),

@@ -8,10 +8,7 @@ on the machine disturbs less than the clock.
     python benchmarks/figure3a.py --torch-python PATH
 """
 
-# First, since it pins the process to one core.
-from _timing import machine, run_peer, table
-
-# isort: split
+from _timing import machine, run_peer, table  # isort: skip; it pins to one core
 
 import argparse
 import dataclasses

@@ -6,7 +6,8 @@ t -> pytree is a curve too, wherever one is asked for.
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -27,6 +28,9 @@ from ._checks import (
 from .actions import Action
 from .groups import NO_PATH, Algebra, Element
 
+Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
+"""Whatever maps a time to parameters: curves of this module, and any other function."""
+
 
 class AbstractCurve(eqx.Module):
     """A differentiable map from a scalar t to parameters."""
@@ -39,7 +43,9 @@ class AbstractCurve(eqx.Module):
 class SymmetryCurve(AbstractCurve):
     """exp(t rotation) exp(t stretch) . params: the curve that an action draws from one point.
 
-    ``rotation`` None is the identity. ``method`` says how the curve was found: 0 one exponential,
+    ``rotation`` None is the identity. ``method`` says how a connecting curve was found: 0 one
+    exponential, 1 the two of a polar pair, 2 not at all (all its points are NaN). It is None for an
+    exponential curve, which is defined for every real t.
     """
 
     action: Action

@@ -177,7 +177,7 @@ def evaluate_ensemble(
         labels.shape == logits.shape[1:2] and jnp.issubdtype(labels.dtype, jnp.integer),
         f"`labels` must be {logits.shape[1]} integers, got {describe(labels)}.",
     )
-    require(isinstance(bins, int) and bins >= 1, f"`bins` must be positive, got {bins!r}.")
+    require_count("bins", bins)
     members, _, classes = logits.shape
     require_finite("logits", logits)
     require_concrete(

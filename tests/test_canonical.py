@@ -134,18 +134,6 @@ def test_audit_tells_functions_from_coordinates(x64):
     assert float(loss(found.params_high)) == pytest.approx(float(loss(w)), rel=1e-12)
 
 
-def test_bad_input_is_named():
-    action, w, _ = relu_case(jnp.float32)
-    with pytest.raises(ValueError, match="`metric` must return one real number, got float32"):
-        audit(action, lambda w: w[0], w, key=jax.random.key(0))
-    with pytest.raises(ValueError, match="`a` and `b` differ at leaf '0'"):
-        orbit_distance(action, w, (w[0][:, :2], w[1]))
-    with pytest.raises(ValueError, match="`params` holds a NaN"):
-        minimum_norm(action, (w[0] * jnp.nan, w[1]))
-    with pytest.raises(ValueError, match="`steps`"):
-        minimum_norm(action, w, steps=0)
-
-
 def planted(kind):
     """Symmetries of a model with biases, finite ones too, and its parameters."""
     sizes = (4, 3, 3, 3)  # no narrower than hidden layers: the orbits of GL are closed
@@ -206,9 +194,18 @@ def test_representative_says_what_it_could_not_decide():
         (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), radius=-1.0), "`radius`"),
         (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), steps=0), "`steps`"),
         (lambda c, a, w: c.audit(a, size, w, key=jax.random.key(0), probes=0), "`probes`"),
-        (lambda c, a, w: c.audit(a, lambda w: w[0], w, key=jax.random.key(0)), "`metric`"),
+        (
+            lambda c, a, w: c.audit(a, lambda w: w[0], w, key=jax.random.key(0)),
+            "`metric` must return one real number, got float32",
+        ),
+        (lambda c, a, w: c.minimum_norm(a, (w[0] * jnp.nan, w[1])), "`params` holds a NaN"),
+        (lambda c, a, w: c.minimum_norm(a, w, steps=0), "`steps`"),
         (lambda c, a, w: c.minimum_norm(a, w, tolerance=-1.0), "`tolerance`"),
         (lambda c, a, w: c.orbit_distance(a, w, w, steps=-2), "`steps`"),
+        (
+            lambda c, a, w: c.orbit_distance(a, w, (jnp.ones((1, 2)), w[1])),
+            "`a` and `b` differ at leaf '0'",
+        ),
         (lambda c, a, w: c.orbit_distance(a, w, (w[0], w[1] * jnp.nan)), "`b` holds a NaN"),
         (lambda c, a, w: c.orbit_dimension(a, (w[0], w[1] * jnp.nan)), "`params` holds a NaN"),
     ],

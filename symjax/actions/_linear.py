@@ -41,13 +41,13 @@ class LinearAction(eqx.Module):
             lambda: f"`g` is not an element of {self.group}: singular, non-positive or not finite.",
             g,
         )
-        elements = self._entries(g)
+        elements = self.entries(g)
         return self._walk(params, elements, lambda group, e, x, how: group.act(e, x, how))
 
     def generator(self, m: Algebra, params: PyTree) -> PyTree:
         """d/dt exp(t m).params at t = 0: a tangent vector, zero in the leaves that do not move."""
         self._check_element("m", m)
-        entries = self._entries(m)
+        entries = self.entries(m)
         leaves, structure = jax.tree.flatten(params)
         places = self.places(params)
         tangents = [jnp.zeros_like(x) if hasattr(x, "dtype") else x for x in leaves]
@@ -73,7 +73,7 @@ class LinearAction(eqx.Module):
         for m in reversed(generators):
             self._check_element("m", m)
             g, inverse = self.group.exp(m), self.group.exp(jax.tree.map(jnp.negative, m))
-            pairs = list(zip(self._entries(g), self._entries(inverse), strict=True))
+            pairs = list(zip(self.entries(g), self.entries(inverse), strict=True))
             params = self._walk(
                 params, pairs, lambda group, pair, x, how: group.act(pair[0], x, how, pair[1])
             )
@@ -119,7 +119,8 @@ class LinearAction(eqx.Module):
             legs.append(Leg(number, leg.axis, representation, factor, leg.block, own))
         return LinearAction(self.group, tuple(legs)), tuple(_widen(leaves[i]) for i in moved)
 
-    def _entries(self, g):
+    def entries(self, g: Element) -> tuple[Element, ...]:
+        """The entry of an element (or algebra element) for each of `factors`."""
         return tuple(g) if isinstance(self.group, Product) else (g,)
 
     def _walk(self, params, entries, move):

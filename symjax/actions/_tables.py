@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .._checks import require
+from .._checks import checked_widths, require
 from ..groups import GeneralLinear, PositiveScaling, Product, Representation
 from ._legs import Leg
 from ._linear import LinearAction, linear_action
@@ -24,11 +24,7 @@ def deep_linear_action(widths: Sequence[int]) -> LinearAction:
         >>> action.group.dimension
         9
     """
-    widths = tuple(widths)
-    require(
-        len(widths) >= 2 and all(isinstance(d, int) and d >= 1 for d in widths),
-        f"`widths` must be two or more positive integers (d_0, ..., d_l), got {widths}.",
-    )
+    widths = checked_widths(widths)
     hidden = range(1, len(widths) - 1)
     sides: tuple[tuple[int, Representation], ...] = ((0, "vector"), (1, "covector"))
     legs = [Leg(i - 1 + side, side, how, i - 1) for i in hidden for side, how in sides]

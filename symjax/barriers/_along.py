@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._checks import describe, is_floating, require
+from .._checks import describe, is_floating, require, require_real_number
+from ..curves import Curve
 
 Loss = Callable[[PyTree], Float[Array, ""]]
-Curve = Callable[[Float[Array, ""]], PyTree]
 
 _PEAKS = 3
 
@@ -33,7 +33,7 @@ def loss_along(loss: Loss, curve: Curve, ts: Float[Array, " T"]) -> Float[Array,
         ts.ndim == 1 and is_floating(ts),
         f"`ts` must be a one-dimensional floating array, got {describe(ts)}.",
     )
-    _require_scalar(loss, curve, ts.dtype)
+    _abstract_value(loss, curve, ts.dtype)
     return jax.lax.map(jax.checkpoint(lambda t: loss(curve(t))), ts)
 
 
@@ -58,7 +58,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     """
     require(samples >= 2, f"`samples` must be at least 2, got {samples}.")
     dtype = jnp.result_type(float)
-    value = _require_scalar(loss, curve, dtype)
+    value = _abstract_value(loss, curve, dtype)
 
     ends = jax.lax.map(lambda t: loss(curve(t)), jnp.arange(2, dtype=dtype))
 
@@ -70,14 +70,19 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     # The search is over numbers only: what carries derivatives is made constant first.
     pure, constants = jax.closure_convert(excess, jnp.asarray(1, dtype))
     constants = jax.lax.stop_gradient(constants)
-    place, found, _ = _search(lambda t: pure(t, *constants), samples, dtype, value.dtype)
+    place, found, _ = highest_point(lambda t: pure(t, *constants), samples, dtype, value.dtype)
     height = excess(place)
     # Compiled apart, the two may differ by a rounding error: keep the larger.
     lift = jax.lax.stop_gradient(jnp.maximum(found - height, 0.0))
     return jnp.maximum(height + lift, 0.0)
 
 
-def _search(excess, samples, dtype, value_dtype):
+def highest_point(
+    excess: Callable[[Float[Array, ""]], Float[Array, ""]],
+    samples: int,
+    dtype: jnp.dtype,
+    value_dtype: jnp.dtype,
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " samples"]]:
     """The place and the value of the maximum of a function on [0, 1], and its samples."""
     ts = jnp.linspace(0, 1, samples + 1, dtype=dtype)
     heights: Array = jax.lax.map(excess, ts)
@@ -129,11 +134,8 @@ def _golden_section(f, low, high, *, steps):
     return jnp.where(at_left > at_right, left, right), jnp.maximum(at_left, at_right)
 
 
-def _require_scalar(loss, curve, dtype):
-    """Raise ValueError unless loss(curve(t)) is a floating scalar; its abstract value."""
+def _abstract_value(loss, curve, dtype):
+    """Raise ValueError unless loss(curve(t)) is one real number; its abstract value."""
     value = jax.eval_shape(lambda t: loss(curve(t)), jax.ShapeDtypeStruct((), dtype))
-    require(
-        is_floating(value) and value.shape == (),
-        f"`loss` must return a floating scalar, got {describe(value)}.",
-    )
+    require_real_number("loss", value)
     return value

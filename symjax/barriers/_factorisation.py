@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._checks import describe, is_floating, require
+from .._checks import require, require_matrices
 from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
 from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
@@ -94,11 +94,7 @@ def identity_factorisation_distance(n: int, beta: Number) -> Float[Array, "..."]
 
 
 def _factorisation(w1, w2, **number):
-    for name, a in (("w1", w1), ("w2", w2)):
-        require(
-            is_floating(a) and a.ndim == 2 and a.dtype == w1.dtype,
-            f"`{name}` must be a matrix, of one floating dtype for both, got {describe(a)}.",
-        )
+    require_matrices("w1", {"w1": w1, "w2": w2})
     require(w1.shape[1] == w2.shape[0], f"`w1` and `w2` do not chain: {w1.shape} and {w2.shape}.")
     dtype = w1.dtype
     compute = computing_dtype(dtype)

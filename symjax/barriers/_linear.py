@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import describe, is_floating, require, require_finite, require_same_tree
+from .._checks import require, require_finite, require_matrices, require_same_tree
 from ..linalg._precision import computing_dtype, mm
 from ._roots import critical_points
 
@@ -96,12 +96,8 @@ def _checked(weights_a, weights_b, x, y):
     a, b = tuple(weights_a), tuple(weights_b)
     require_same_tree("weights_a", a, "weights_b", b)
     require(len(a) >= 1, "`weights_a` must hold at least one matrix, got none.")
+    require_matrices("x", {"x": x, "y": y, **{f"weights_a[{i}]": w for i, w in enumerate(a)}})
     rows = x.shape[0]
-    for name, w in (("x", x), ("y", y), *((f"weights_a[{i}]", w) for i, w in enumerate(a))):
-        require(
-            is_floating(w) and w.ndim == 2 and w.dtype == x.dtype,
-            f"`{name}` must be a matrix of the dtype of `x` ({describe(x)}), got {describe(w)}.",
-        )
     for i, w in enumerate(a):
         require(
             w.shape[1] == rows,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._checks import describe, is_floating, require, require_finite, require_positive
+from .._checks import describe, require, require_finite, require_matrices, require_positive
 from ..bounds._numbers import Number, as_floats, require_at_least
 from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
@@ -85,25 +85,10 @@ def permuted_witness(
         >>> float(permuted_witness(w, z, jax.nn.relu, barrier=1.0).m)
         inf
     """
-    for name, a in (("w_last", w_last), ("z", z)):
-        require(
-            is_floating(a) and a.ndim == 2 and a.dtype == w_last.dtype,
-            f"`{name}` must be a matrix, of one floating dtype for both, got {describe(a)}.",
-        )
-        require_finite(name, a)
-    n = z.shape[0]
-    require(
-        w_last.shape[1] == n,
-        f"`w_last` (o, n) and `z` (n, k) do not chain: {w_last.shape} and {z.shape}.",
-    )
-    require(
-        y is None or (y.shape == (w_last.shape[0], z.shape[1]) and y.dtype == w_last.dtype),
-        f"`y` must have shape {(w_last.shape[0], z.shape[1])} and the dtype of `w_last`, "
-        f"got {describe(y)}.",
-    )
+    _check(w_last, z, y)
     require_at_least(0, barrier=barrier)
     require_positive("degree", degree)
-    dtype = w_last.dtype
+    n, dtype = z.shape[0], w_last.dtype
     compute = computing_dtype(dtype)
     w, z = w_last.astype(compute), z.astype(compute)
     s = sigma(z)
@@ -131,6 +116,21 @@ def permuted_witness(
         separated=separated,
         homogeneous=_is_homogeneous(sigma, z, s, degree),
         enumerated=enumerated,
+    )
+
+
+def _check(w_last, z, y):
+    require_matrices("w_last", {"w_last": w_last, "z": z})
+    require_finite("w_last", w_last)
+    require_finite("z", z)
+    require(
+        w_last.shape[1] == z.shape[0],
+        f"`w_last` (o, n) and `z` (n, k) do not chain: {w_last.shape} and {z.shape}.",
+    )
+    shape = (w_last.shape[0], z.shape[1])
+    require(
+        y is None or (y.shape == shape and y.dtype == w_last.dtype),
+        f"`y` must have shape {shape} and the dtype of `w_last`, got {describe(y)}.",
     )
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..curves import Curve
 from ._bound import AbstractBound, hypothesis
 from ._deviation import (
     chord_deviation_at,
@@ -11,7 +12,7 @@ from ._deviation import (
     trivial_chord_deviation,
 )
 from ._numbers import Number, as_floats
-from ._sampled import Curve, sampled_chord_deviation_at
+from ._sampled import sampled_chord_deviation_at
 
 SOURCES = ("trivial", "curvature", "length", "total_curvature", "sampled")
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import describe, require
+from ..curves import Curve
 from ._bound import AbstractBound, hypothesis
 from ._numbers import Number, as_floats, require_at_least
-from ._sampled import Curve
 
 
 class ChordLoss(AbstractBound):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._checks import describe, is_floating, require, require_finite
+from .._checks import require, require_finite, require_matrices
 from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 from ._bound import AbstractBound, hypothesis
@@ -84,11 +84,9 @@ def output_change(
 
 
 def _check_shapes(u, v, g, x):
-    for name, a in (("u", u), ("v", v), ("g", g), ("x", x)):
-        require(
-            is_floating(a) and a.ndim == 2 and a.dtype == u.dtype,
-            f"`{name}` must be a matrix of the dtype of `u` ({describe(u)}), got {describe(a)}.",
-        )
+    matrices = {"u": u, "v": v, "g": g, "x": x}
+    require_matrices("u", matrices)
+    for name, a in matrices.items():
         require_finite(name, a)
     h = v.shape[0]
     require(

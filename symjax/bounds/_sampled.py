@@ -1,19 +1,17 @@
 """How far a chord is from a curve that is given: rigorous from samples, without derivatives."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
-from .._checks import is_floating, require
+from .._checks import is_floating, require, require_count
+from ..curves import Curve
 from ..linalg._norms import safe_sqrt
 from ..linalg._precision import computing_dtype
 from ._bound import AbstractBound, hypothesis
 from ._numbers import Number, answer_dtype, as_floats, require_unit_interval
-
-Curve = Callable[[Float[Array, ""]], PyTree]
 
 _CELLS_AT_ONCE = 64
 
@@ -53,7 +51,7 @@ def sampled_chord_deviation(
         1.0
     """
     require(times >= 2, f"`times` must be at least 2, got {times}.")
-    require(cells >= 1, f"`cells` must be at least 1, got {cells}.")
+    require_count("cells", cells)
     along, away, chord, dtype = _profile(curve, times)
     edges = jnp.linspace(0, 1, cells + 1, dtype=along.dtype)
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from .._checks import describe, is_floating, require, require_count, require_positive
-from .._orbits import Acting, ascend, norm, orbit_of
+from .._checks import require_count, require_positive, require_real_number
+from .._orbits import Acting, Orbit, ascend, norm, orbit_of
 from ..groups import Algebra
 
 
@@ -65,39 +65,22 @@ def audit(
     require_positive("radius", radius)
     require_count("steps", steps)
     require_count("probes", probes)
-    value = jax.eval_shape(metric, params)
-    require(
-        is_floating(value) and value.shape == (),
-        f"`metric` must return one real number, got {describe(value)}.",
-    )
+    require_real_number("metric", jax.eval_shape(metric, params))
     value, gradient = jax.value_and_grad(metric)(params)
     covector, w = orbit.select(gradient, params), orbit.select(params, params)
     scale = norm(covector) * norm(w)
     slope = norm(orbit.pull(covector, params)) / jnp.where(scale > 0, scale, 1.0)
-
-    def probe(k):
-        draw = lambda a, k: a.group.random_algebra(k, dtype=slope.dtype)
-        keys = jax.random.split(k, len(orbit.actions))
-        m = tuple(draw(a, k) for a, k in zip(orbit.actions, keys, strict=True))
-        m = jax.tree.map(lambda x: x * (radius / norm(m)).astype(x.dtype), m)
-        moved = orbit.move(m, params)
-        return m, orbit.select(moved, params), metric(moved)
-
+    probe = lambda k: _probe(orbit, metric, params, radius, slope.dtype, k)
     tried, places, seen = jax.lax.map(probe, jax.random.split(key, probes))
 
     def extreme(sign):
-        m, moved, best, _ = ascend(
-            orbit, lambda p: sign * metric(p), params, radius=radius, steps=steps
-        )
+        score = lambda p: sign * metric(p)
+        m, moved, best, _ = ascend(orbit, score, params, radius=radius, steps=steps)
         i = jnp.argmax(sign * seen)
         better = sign * seen[i] > best
         pick = lambda rows, old: jax.tree.map(lambda x, y: jnp.where(better, x[i], y), rows, old)
-        moved = pick(places, orbit.select(moved, params))
-        return (
-            pick(tried, m),
-            orbit.replace(params, moved, params),
-            sign * jnp.maximum(sign * seen[i], best),
-        )
+        moved = orbit.replace(params, pick(places, orbit.select(moved, params)), params)
+        return pick(tried, m), moved, sign * jnp.maximum(sign * seen[i], best)
 
     (m_low, p_low, low), (m_high, p_high, high) = extreme(-1.0), extreme(1.0)
     eps = float(jnp.finfo(slope.dtype).eps)
@@ -113,3 +96,13 @@ def audit(
         params_low=p_low,
         params_high=p_high,
     )
+
+
+def _probe(orbit: Orbit, metric, params, radius, dtype, key):
+    """(m, the leaves that move, the metric there) at a random m of length ``radius``."""
+    keys = jax.random.split(key, len(orbit.actions))
+    rows = zip(orbit.actions, keys, strict=True)
+    m = tuple(action.group.random_algebra(k, dtype=dtype) for action, k in rows)
+    m = jax.tree.map(lambda x: x * (radius / norm(m)).astype(x.dtype), m)
+    moved = orbit.move(m, params)
+    return m, orbit.select(moved, params), metric(moved)

@@ -47,7 +47,7 @@ def minimum_norm(
         ([4.0, 4.0], True)
     """
     orbit = orbit_of(symmetries)
-    require(isinstance(steps, int) and steps >= 1, f"`steps` must be positive, got {steps!r}.")
+    require_count("steps", steps)
     require(
         tolerance is None or tolerance >= 0,
         f"`tolerance` must be 0 or more, got {tolerance}.",
@@ -75,19 +75,9 @@ def minimum_norm(
     def advance(carry):
         w, k, _ = carry
         m = newton(w)
-
-        def halve(trial):
-            t, _, j = trial
-            moved = orbit.select(orbit.move(scaled(t, m), place(w)), params)
-            return t / 2, moved, j + 1
-
-        def too_long(trial):
-            _, moved, j = trial
-            # Rounding may lift the norm at the minimum itself.
-            return (j == 0) | (~(size(moved) <= (1 + 4 * eps) * size(w)) & (j < 20))
-
-        one = jnp.ones((), norm(zero).dtype)
-        _, moved, _ = jax.lax.while_loop(too_long, halve, (one, w, 0))
+        at = lambda t: orbit.select(orbit.move(scaled(t, m), place(w)), params)
+        # Rounding may lift the norm at the minimum itself.
+        moved = _halved(at, w, lambda moved: size(moved) <= (1 + 4 * eps) * size(w))
         return moved, k + 1, residual(moved)
 
     start = orbit.select(params, params)
@@ -97,6 +87,17 @@ def minimum_norm(
         (start, jnp.zeros((), jnp.int32), residual(start)),
     )
     return MinimumNorm(orbit.replace(params, w, params), norm(w), rest, k, rest <= tolerance)
+
+
+def _halved(at, w, fits):
+    """The first of at(1), at(1/2), at(1/4), ... that fits, or the twentieth."""
+
+    def halve(trial):
+        t, _, j = trial
+        return t / 2, at(t), j + 1
+
+    unfit = lambda trial: (trial[2] == 0) | (~fits(trial[1]) & (trial[2] < 20))
+    return jax.lax.while_loop(unfit, halve, (jnp.ones((), norm(w).dtype), w, 0))[1]
 
 
 class OrbitDimension(eqx.Module):

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import require
+from .._checks import require, require_count
+from ..curves import Curve
 from ..groups import NO_PATH, Translation, power_of
 from ..linalg._norms import norm
 from ._frame import (
-    Curve,
     derivatives,
     field,
     is_linear_curve,
@@ -58,7 +58,7 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
         "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
     )
-    require(isinstance(cells, int) and cells >= 1, f"`cells` must be 1 or more, got {cells!r}.")
+    require_count("cells", cells)
     return _certify(curve, cells, time_dtype(curve))
 
 
@@ -81,7 +81,7 @@ def _certify(curve, cells, dtype):
 
 def _spectrum(action, m):
     """Extreme eigenvalues of the symmetric part of the field, and the norm of its skew part."""
-    entries = action._entries(m)
+    entries = action.entries(m)
     rows = {}
     for leg in action.legs:
         low, high, skew = action.factors[leg.factor].spectrum(entries[leg.factor])

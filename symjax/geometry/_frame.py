@@ -12,17 +12,16 @@ from typing import TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from .._checks import is_floating, require
 from ..actions import LinearAction, ShiftAction, compress
-from ..curves import SymmetryCurve
+from ..curves import Curve, SymmetryCurve
 from ..groups import NO_PATH, Algebra, Translation
 from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 
 Leaves: TypeAlias = tuple[Array, ...]
-Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
 
 
 def is_linear_curve(curve: Curve) -> bool:
@@ -57,18 +56,15 @@ def field(action: LinearAction, m: Algebra) -> Callable[[Leaves], Leaves]:
 
 def derivatives(curve: Curve, t: Float[Array, ""], order: int) -> list[Leaves]:
     """The first derivatives of a curve at t, as tuples of leaves; leaves at rest are left out."""
-    if not isinstance(curve, SymmetryCurve):
-        return _taylor(lambda s: curve(s), t, order)
-    if isinstance(curve.action, ShiftAction):
-        return _taylor(lambda s: curve(s), t, order)
+    if not isinstance(curve, SymmetryCurve) or isinstance(curve.action, ShiftAction):
+        return _taylor(curve, t, order)
     if not isinstance(curve.action, LinearAction):
         return _derivatives_in_the_group(curve, t, order)
     action, leaves = moving_part(curve)
     if curve.rotation is None:
-        (stretch,) = (curve.stretch,)
         point = action.flow(curve.generators(t), leaves)
-        result = [action.generator(stretch, point)]
-        step = field(action, stretch)
+        result = [action.generator(curve.stretch, point)]
+        step = field(action, curve.stretch)
         for _ in range(order - 1):
             result.append(step(result[-1]))
         return result

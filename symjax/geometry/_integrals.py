@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import require
-from ._frame import Curve, time_dtype
+from .._checks import require, require_count
+from ..curves import Curve
+from ._frame import time_dtype
 from ._pointwise import frames
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -64,7 +65,7 @@ def _integral(integrand, curve, rtol, cells):
         rtol >= 8 * eps,
         f"`rtol` must be at least 8 eps = {8 * eps:.1e} for {dtype.name}, got {rtol}.",
     )
-    require(cells >= 1, f"`cells` must be at least 1, got {cells}.")
+    require_count("cells", cells)
     return _adaptive(curve, integrand, rtol, cells, dtype)
 
 

@@ -82,7 +82,7 @@ def frames(
 
 
 def _rate(action, m):
-    entries = action._entries(m)
+    entries = action.entries(m)
     rates = {}
     for leg in action.legs:
         power = abs(power_of(leg.representation))

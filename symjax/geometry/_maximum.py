@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import require
-from ._frame import Curve, log_curvature_slope, time_dtype
+from ..curves import Curve
+from ._frame import log_curvature_slope, time_dtype
 from ._pointwise import curvature
 
 _GRID = 16

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import require
+from ..curves import Curve
 from ..groups import NO_PATH
 from . import _krylov
-from ._frame import Curve, Frame, frame_at, is_linear_curve, moving_part, time_dtype
+from ._frame import Frame, frame_at, is_linear_curve, moving_part, time_dtype
 
 
 def frames(curve: Curve, t: Float[Array, "..."] | float) -> Frame:

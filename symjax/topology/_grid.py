@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from .._checks import require
+from .._checks import require, require_count
 
 Polynomial: TypeAlias = (
     Callable[[Float[np.ndarray, "points variables"]], Float[np.ndarray, " points"]]
@@ -90,10 +90,7 @@ def count_by_grid(
 
 def _axes(variables, magnitudes, zero, max_points):
     """The coordinates along each axis, in increasing order and symmetric about 0."""
-    require(
-        isinstance(variables, int) and variables >= 1,
-        f"`variables` must be a positive integer, got {variables!r}.",
-    )
+    require_count("variables", variables)
     sizes = np.unique(np.asarray(magnitudes, float))
     require(
         sizes.ndim == 1 and bool(np.all(np.isfinite(sizes) & (sizes > 0))),

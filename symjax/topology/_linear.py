@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from .._checks import is_concrete, require
+from .._checks import checked_widths, is_concrete, require
 from ._linear_data import LinearData, Margins, analyse
 from ._linear_label import LinearLabel, Weights, checked_weights, label
 from ._linear_permutations import LinearPermutations, permute
@@ -191,11 +191,7 @@ def checked_data(
     widths: Sequence[int], x: ArrayLike, y: ArrayLike, tolerance: float | None
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     """Widths and data of a linear network; ValueError where they do not fit one another."""
-    fits = len(widths) >= 2 and all(isinstance(d, int | np.integer) and d >= 1 for d in widths)
-    require(
-        fits,
-        f"`widths` must be at least two positive integers (d_0, ..., d_l), got {tuple(widths)}.",
-    )
+    widths = checked_widths(widths)
     x, y = as_matrix("x", x), as_matrix("y", y)
     for name, a, rows, end in (("x", x, widths[0], "first"), ("y", y, widths[-1], "last")):
         require(a.size > 0, f"`{name}` must have rows and columns, got shape {a.shape}.")
@@ -211,4 +207,4 @@ def checked_data(
         tolerance is None or 0 < tolerance < 1,
         f"`tolerance` must lie between 0 and 1, got {tolerance}.",
     )
-    return tuple(int(d) for d in widths), x, y
+    return widths, x, y

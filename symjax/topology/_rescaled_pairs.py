@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from .._checks import describe, is_floating, require
+from .._checks import describe, is_floating, require, require_matrices
 from ..actions import rescaling_action
 from ..barriers import PermutedWitness, permuted_witness, rescaling, rescaling_witness
 from ..bounds import OrbitLoss, orbit_loss
@@ -17,11 +17,11 @@ from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
 from ._pair import Pair, make_pair
 
-Apply = Callable[[PyTree, Float[Array, "n k"]], Float[Array, "m k"]]
+Network = Callable[[PyTree, Float[Array, "n k"]], Float[Array, "m k"]]
 
 
 def rescaled_pair(
-    apply: Apply,
+    apply: Network,
     params: PyTree,
     x: Float[Array, "n k"],
     y: Float[Array, "m k"],
@@ -81,7 +81,7 @@ class BoundedPair(eqx.Module):
 
 
 def bounded_pair(
-    apply: Apply,
+    apply: Network,
     params: PyTree,
     x: Float[Array, "n k"],
     y: Float[Array, "m k"],
@@ -225,11 +225,7 @@ def permuted_pair(
         >>> bool(found.certified), round(float(found.pair.scale), 3)
         (True, 7.0)
     """
-    for name, a in (("w_prev", w_prev), ("features", features)):
-        require(
-            is_floating(a) and a.ndim == 2 and a.dtype == w_last.dtype,
-            f"`{name}` must be a matrix of the dtype of `w_last`, got {describe(a)}.",
-        )
+    require_matrices("w_last", {"w_last": w_last, "w_prev": w_prev, "features": features})
     require(
         w_prev.shape[1] == features.shape[0],
         f"`w_prev` {w_prev.shape} and `features` {features.shape} do not chain.",

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from .._checks import require
+from .._checks import require, require_count
 from ._linear import linear_minimum
 from ._ranks import Rank, as_matrix, rank_of, rounding
 
@@ -149,8 +149,8 @@ def _block_count(n: int, hidden: tuple[int, ...]) -> int:
 
 
 def _checked_blocks(n, blocks):
+    require_count("n", n)
     positive = lambda w: isinstance(w, int) and w >= 1
-    require(positive(n), f"`n` must be a positive integer, got {n!r}.")
     chains = isinstance(blocks, Sequence) and all(isinstance(b, Sequence) for b in blocks)
     require(
         chains and len(blocks) >= 1 and all(positive(w) for b in blocks for w in b),

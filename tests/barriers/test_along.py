@@ -91,9 +91,9 @@ def test_nan_is_passed_on():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`ts` must be a one-dimensional floating array"):
         barriers.loss_along(jnp.sum, lambda t: t * jnp.ones(2), jnp.arange(3))
-    with pytest.raises(ValueError, match="`loss` must return a floating scalar"):
+    with pytest.raises(ValueError, match="`loss` must return one real number"):
         barriers.loss_along(lambda w: w, lambda t: t * jnp.ones(2), jnp.zeros(3))
-    with pytest.raises(ValueError, match="`loss` must return a floating scalar"):
+    with pytest.raises(ValueError, match="`loss` must return one real number"):
         barriers.barrier(lambda w: w, lambda t: t * jnp.ones(2))
     with pytest.raises(ValueError, match="`samples`"):
         barriers.barrier(jnp.sum, lambda t: t * jnp.ones(2), samples=1)

@@ -11,14 +11,8 @@ from hypothesis import given, settings, strategies as st
 
 from symjax.topology import linear_minimum
 
+from ..test_actions import product
 from .linear_cases import orthogonal, random_minimum
-
-
-def product(weights):
-    z = weights[0]
-    for w in weights[1:]:
-        z = w @ z
-    return z
 
 
 def matched(minimum, p, q):
