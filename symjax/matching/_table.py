@@ -183,6 +183,9 @@ class Table:
         for i in signs:
             for p in self.factors[i].places:
                 on[p.leaf].append((i, p))
+        # What other kinds move has no sign of its own; scales and permutations keep it.
+        keep = ("sign", "scale", "permutation")
+        unsure = {leaf for f in self.factors if f.kind not in keep for leaf in f.leaves}
         tangled = []
         for i in signs:
             factor = self.factors[i]
@@ -191,7 +194,8 @@ class Table:
             tangled += [
                 (size, i, p)
                 for p, others in zip(factor.places, shared, strict=True)
-                if any(shared) and not others and self.size(p) == factor.n * factor.count
+                if any(shared) and not others and p.leaf not in unsure
+                and self.size(p) == factor.n * factor.count
             ]
         return tangled
 

@@ -5,6 +5,7 @@ unit u is what the best inner element makes of it (an absolute value for a sign,
 an orthogonal matrix). The assignment over these gains is exact.
 """
 
+import collections
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -15,6 +16,9 @@ from ._solvers import assign, compact
 from ._state import State, push
 from ._table import Table, to_complex
 
+MOST_SIGNS = 8
+"""So many signs inside of a unit are tried together, every one of their patterns."""
+
 INNER = ("sign", "complex", "linear", "orthogonal", "permutation")
 
 
@@ -23,11 +27,14 @@ class UnitFactor:
     """A permutation and the factors inside its units.
 
     ``rows[j]`` are, for each unit, the rows of factor j that belong to it (for matrices and
-    permutations: the fibres).
+    permutations: the fibres). ``flipped[place]`` says for every entry of a unit which signs flip
+    it, as a number with one bit for each; empty where the signs are too many to be tried together.
     """
 
     factor: int
     rows: dict[int, np.ndarray]
+    signs: tuple[int, ...] = ()
+    flipped: tuple[np.ndarray, ...] = ()
 
     @property
     def inner(self) -> tuple[int, ...]:
@@ -48,8 +55,34 @@ def find_units(table: Table, free: Sequence[int]) -> Units:
         rows = {j: _rows_inside(table, i, j) for j in free if table.factors[j].kind in INNER}
         rows = {j: r for j, r in rows.items() if r is not None}
         if rows:
-            found[i] = UnitFactor(i, rows)
+            signs = tuple(j for j in rows if table.factors[j].kind == "sign")
+            found[i] = UnitFactor(i, rows, signs, _flipped(table, i, rows, signs))
     return found
+
+
+def _flipped(table, i, rows, signs):
+    """For each place of a permutation, the signs inside its units that flip an entry of a unit."""
+    places, masks = table.factors[i].places, []
+    if sum(rows[j].shape[1] for j in signs) > MOST_SIGNS:
+        return ()
+    for place in places:
+        mask, first = np.zeros(table.shapes[place.leaf], int), 0
+        for j in signs:
+            # Which sign of its unit stands at a row, as a bit of its own.
+            bits = np.empty(rows[j].size, int)
+            bits[rows[j]] = 1 << (first + np.arange(rows[j].shape[1]))
+            for own in table.factors[j].places:
+                if own.leaf == place.leaf:
+                    own = replace(own, mirror=False, gains=())
+                    here = own.unfold({own.leaf: mask})
+                    here = here | bits.reshape(*here.shape[:2], 1)
+                    mask = own.fold(here, {own.leaf: mask})
+            first += rows[j].shape[1]
+        mask = replace(place, gains=()).unfold({place.leaf: mask})[0]
+        if (mask != mask[:1]).any():
+            return ()
+        masks.append(mask[0])
+    return tuple(masks)
 
 
 def _rows_inside(table, i, j):
@@ -79,30 +112,64 @@ def assign_units(
 ) -> State:
     """The best permutation of the units with the best inner elements, on some of the leaves."""
     factor = table.factors[units.factor]
+    allowed = set(factor.leaves) if allowed is None else set(allowed)
     gain, done = np.zeros((factor.n, factor.n)), set()
-    for j, rows in units.rows.items():
+    together = units.signs if units.flipped else ()
+    others = [j for j in units.inner if j not in together]
+    for j in others:
         other = table.factors[j]
-        leaves = {p.leaf for p in other.places if allowed is None or p.leaf in allowed} - done
+        leaves = (set(other.leaves) & allowed) - done
         pairs = [
             (p.unfold(target), p.unfold(state.leaves)) for p in other.places if p.leaf in leaves
         ]
         if pairs:
-            gain += _inner_gain(other.kind, pairs, rows)
+            gain += _inner_gain(other.kind, pairs, units.rows[j])
         done |= leaves
-    for place in factor.places:
-        if place.leaf not in done and (allowed is None or place.leaf in allowed):
-            a, x = place.unfold(target)[0], place.unfold(state.leaves)[0]
-            gain += a @ x.T
-    state = push(table, state, units.factor, assign(gain[None]))
-    for j in units.inner:
+    rest = [k for k, p in enumerate(factor.places) if p.leaf in allowed - done]
+    overlaps = collections.defaultdict(lambda: np.zeros_like(gain))
+    for k in rest:
+        place = factor.places[k]
+        a, x = place.unfold(target)[0], place.unfold(state.leaves)[0]
+        flipped = units.flipped[k] if together else np.zeros(a.shape[1], int)
+        for mask in np.unique(flipped):
+            overlaps[mask] += a[:, flipped == mask] @ x[:, flipped == mask].T
+    values, patterns = _best_signs(overlaps, 0 * gain, [units.rows[j].shape[1] for j in together])
+    h = assign((gain + values)[None])
+    state = push(table, state, units.factor, h)
+    if together:
+        state = _push_signs(table, units, state, patterns[np.arange(factor.n), h[0]])
+    for j in others:
         other = table.factors[j]
         pairs = [
-            (p, p.unfold(target), p.unfold(state.leaves))
-            for p in other.places
-            if allowed is None or p.leaf in allowed
+            (p, p.unfold(target), p.unfold(state.leaves)) for p in other.places if p.leaf in allowed
         ]
         if pairs:
             state = push(table, state, j, compact(other, pairs))
+    return state
+
+
+def _best_signs(overlaps, zero, counts):
+    """The largest sum of overlaps, each flipped by the signs of its mask, and the signs as bits."""
+    best, patterns = zero - np.inf, np.zeros(zero.shape, int)
+    for pattern in range(2 ** sum(counts)):
+        total = zero * 0
+        for mask, overlap in overlaps.items():
+            total = total + (-1) ** int(pattern & mask).bit_count() * overlap
+        better = total > best
+        best, patterns = np.where(better, total, best), np.where(better, pattern, patterns)
+    return best, patterns
+
+
+def _push_signs(table, units, state, patterns):
+    """The state with the signs of each unit as the bits of its pattern say."""
+    first = 0
+    for j in units.signs:
+        rows = units.rows[j]
+        bits = patterns[:, None] >> (first + np.arange(rows.shape[1])) & 1
+        h = table.factors[j].identity()
+        h.reshape(-1)[rows] = 1.0 - 2 * bits
+        state = push(table, state, j, h)
+        first += rows.shape[1]
     return state
 
 
