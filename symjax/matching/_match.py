@@ -223,8 +223,8 @@ def not_reached(error):
     """A note where the element does not lead to the parameters that are handed back."""
     if error > SAME:
         yield (
-            f"`element` applied to B is {error:.1g} (relative) from `params`: its translations "
-            "were not told apart. Use `params`, not `element`."
+            f"`element` applied to B is {error:.1g} (relative) from `params`: some of its factors "
+            "do not commute and were not told apart. Use `params`, not `element`."
         )
 
 

@@ -36,6 +36,10 @@ class Place:
         """The power of a scale; 1 for a vector and -1 for a covector."""
         return power_of(self.representation)
 
+    def size(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """How many entries it holds, given the shapes of the leaves."""
+        return math.prod(shapes[self.leaf] if self.block is None else self.block.shape)
+
     def unfold(self, leaves: Leaves) -> np.ndarray:
         """What moves, as (fibres, n, k)."""
         x = self._rows(leaves)

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ._shifts import nearest_shifts
-from ._solvers import balance, compact, nearest, unit_gain
+from ._solvers import balance, compact, nearest, pairs_of, unit_gain
 from ._state import State, push
-from ._table import Factor, Table
+from ._table import Table
 from ._units import Units, assign_units
 
 STILL, ROUGH = 1e-7, 1e-4
@@ -82,20 +82,6 @@ def squared_distance(
 ) -> float:
     """The sum of |a - b|^2 over some of the leaves."""
     return float(sum(np.sum((target[i] - leaves[i]) ** 2) for i in places))
-
-
-def pairs_of(
-    factor: Factor,
-    target: Sequence[np.ndarray],
-    leaves: Sequence[np.ndarray],
-    allowed: Collection[int] | None = None,
-):
-    """The (place, target, here) of a factor, on some of the leaves."""
-    return [
-        (p, p.unfold(target), p.unfold(leaves))
-        for p in factor.places
-        if allowed is None or p.leaf in allowed
-    ]
 
 
 def improve(

@@ -6,7 +6,7 @@ group, the isometries; `balance` minimises the sum of |g.x|^2 itself.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -18,6 +18,20 @@ Pair = tuple[Place, np.ndarray, np.ndarray]
 
 FLOOR = 1e-12
 """Eigenvalues of a Gram matrix below this part of the largest count as zero (ratio 1e-6)."""
+
+
+def pairs_of(
+    factor: Factor,
+    target: Sequence[np.ndarray],
+    leaves: Sequence[np.ndarray],
+    allowed: Collection[int] | None = None,
+):
+    """The (place, target, here) of a factor, on some of the leaves."""
+    return [
+        (p, p.unfold(target), p.unfold(leaves))
+        for p in factor.places
+        if allowed is None or p.leaf in allowed
+    ]
 
 
 def nearest(factor: Factor, pairs: Sequence[Pair]) -> np.ndarray:

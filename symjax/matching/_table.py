@@ -5,7 +5,6 @@ each fibre, acting on the axis of size n. This file and `_places.py` alone know 
 like.
 """
 
-import collections
 import functools
 import itertools
 import math
@@ -34,6 +33,7 @@ from ..groups import (
     Translation,
     power_of,
 )
+from ._gauges import find_gauges
 from ._places import Place, Step, overlap
 
 KINDS = {
@@ -152,56 +152,8 @@ class Table:
 
     @functools.cached_property
     def gauged(self) -> dict[int, Place]:
-        """Scales and signs that the entries of one vector can fix, and where it stands.
-
-        Those of vectors that stand as gains in legs of others: a leg that is conjugated by gains is
-        an isometry where these are all 1 or -1. And signs that move the same entries as other
-        signs, for as long as there are any: one after the other they would not be found.
-        """
-        gains = {
-            leaf
-            for f in self.factors
-            for p in f.places
-            for leaf, gain in p.gains
-            if gain.offset == 0
-        }
-        found = {}
-        for i, factor in enumerate(self.factors):
-            if factor.kind in ("scale", "sign"):
-                for p in factor.places:
-                    if p.leaf in gains and self.size(p) == factor.n * factor.count:
-                        found[i] = p
-        while tangled := self._tangled_signs(found):
-            _, i, place = min(tangled, key=lambda row: row[:2])
-            found[i] = place
-        return found
-
-    def _tangled_signs(self, found):
-        """(entries moved, factor, place) of signs that overlap and have a vector of their own."""
-        signs = [i for i, f in enumerate(self.factors) if f.kind == "sign" and i not in found]
-        on = collections.defaultdict(list)
-        for i in signs:
-            for p in self.factors[i].places:
-                on[p.leaf].append((i, p))
-        # What other kinds move has no sign of its own; scales and permutations keep it.
-        keep = ("sign", "scale", "permutation")
-        unsure = {leaf for f in self.factors if f.kind not in keep for leaf in f.leaves}
-        tangled = []
-        for i in signs:
-            factor = self.factors[i]
-            shared = [any(j != i and overlap(p, q) for j, q in on[p.leaf]) for p in factor.places]
-            size = sum(map(self.size, factor.places))
-            tangled += [
-                (size, i, p)
-                for p, others in zip(factor.places, shared, strict=True)
-                if any(shared) and not others and p.leaf not in unsure
-                and self.size(p) == factor.n * factor.count
-            ]
-        return tangled
-
-    def size(self, place: Place) -> int:
-        """How many entries of its leaf a place holds."""
-        return math.prod(place.block.shape if place.block else self.shapes[place.leaf])
+        """Scales and signs that the entries of one vector can fix, see `find_gauges`."""
+        return find_gauges(self.factors, self.shapes)
 
     @functools.cached_property
     def carriers(self) -> dict[tuple[int, int], tuple[Place, Place]]:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ._solvers import assign, compact
+from ._solvers import assign, compact, pairs_of
 from ._state import State, push
 from ._table import Table, to_complex
 
@@ -113,39 +113,38 @@ def assign_units(
     """The best permutation of the units with the best inner elements, on some of the leaves."""
     factor = table.factors[units.factor]
     allowed = set(factor.leaves) if allowed is None else set(allowed)
-    gain, done = np.zeros((factor.n, factor.n)), set()
     together = units.signs if units.flipped else ()
     others = [j for j in units.inner if j not in together]
+    gain, done = np.zeros((factor.n, factor.n)), set()
     for j in others:
-        other = table.factors[j]
-        leaves = (set(other.leaves) & allowed) - done
-        pairs = [
-            (p.unfold(target), p.unfold(state.leaves)) for p in other.places if p.leaf in leaves
-        ]
-        if pairs:
-            gain += _inner_gain(other.kind, pairs, units.rows[j])
+        leaves = (set(table.factors[j].leaves) & allowed) - done
+        if pairs := pairs_of(table.factors[j], target, state.leaves, leaves):
+            gain += _inner_gain(table.factors[j].kind, [pair[1:] for pair in pairs], units.rows[j])
         done |= leaves
-    rest = [k for k, p in enumerate(factor.places) if p.leaf in allowed - done]
-    overlaps = collections.defaultdict(lambda: np.zeros_like(gain))
-    for k in rest:
-        place = factor.places[k]
-        a, x = place.unfold(target)[0], place.unfold(state.leaves)[0]
-        flipped = units.flipped[k] if together else np.zeros(a.shape[1], int)
-        for mask in np.unique(flipped):
-            overlaps[mask] += a[:, flipped == mask] @ x[:, flipped == mask].T
+    overlaps = _overlaps(factor, units.flipped, target, state.leaves, allowed - done)
     values, patterns = _best_signs(overlaps, 0 * gain, [units.rows[j].shape[1] for j in together])
     h = assign((gain + values)[None])
     state = push(table, state, units.factor, h)
     if together:
         state = _push_signs(table, units, state, patterns[np.arange(factor.n), h[0]])
     for j in others:
-        other = table.factors[j]
-        pairs = [
-            (p, p.unfold(target), p.unfold(state.leaves)) for p in other.places if p.leaf in allowed
-        ]
-        if pairs:
-            state = push(table, state, j, compact(other, pairs))
+        if pairs := pairs_of(table.factors[j], target, state.leaves, allowed):
+            state = push(table, state, j, compact(table.factors[j], pairs))
     return state
+
+
+def _overlaps(factor, flipped, target, leaves, allowed):
+    """For units u and v, the inner products <a_u, x_v> over the entries that the same signs flip.
+
+    A dictionary by the number that `UnitFactor.flipped` has for them.
+    """
+    overlaps = collections.defaultdict(lambda: np.zeros((factor.n, factor.n)))
+    for k, (place, a, x) in enumerate(pairs_of(factor, target, leaves)):
+        if place.leaf in allowed:
+            masks = flipped[k] if flipped else np.zeros(a.shape[2], int)
+            for mask in np.unique(masks):
+                overlaps[mask] += a[0][:, masks == mask] @ x[0][:, masks == mask].T
+    return overlaps
 
 
 def _best_signs(overlaps, zero, counts):

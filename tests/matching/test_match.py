@@ -95,6 +95,40 @@ def test_a_rotated_stream_with_blocks_whose_units_move_too(key):
         assert relative_error(found.params, a) < 1e-5
 
 
+def test_a_recurrence_whose_rows_and_columns_move_together(key):
+    # h = tanh(A h + B x), out h: what a row of A says depends on which units its columns are.
+    h = 6
+    shapes = {"a": (h, h), "b": (h, 2), "out": (2, h)}
+    keys = jax.random.split(key, len(shapes))
+    a = {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+    hidden = [Leg("a", 0), Leg("a", 1), Leg("b", 0), Leg("out", 1)]
+    symmetries = [
+        symmetry("signs", SignFlip(h), hidden),
+        symmetry("units", Permutation(h), hidden),
+    ]
+    for seed in range(5):
+        found = symjax.match(symmetries, a, moved(symmetries, jax.random.key(seed), a))
+        assert relative_error(found.params, a) == 0
+
+
+@pytest.mark.parametrize("permuted", [True, False])
+def test_signs_that_move_the_same_entries_are_found_together(permuted, key):
+    # out tanh(gain norm(W x)): gain and W turn together, and W, gain's shift and out.
+    h = 6
+    shapes = {"gain": (h, 1), "out": (2, h), "shift": (h, 1), "w": (h, 3)}
+    keys = jax.random.split(key, len(shapes))
+    a = {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+    symmetries = [
+        symmetry("before", SignFlip(h), [Leg("gain", 0), Leg("w", 0)]),
+        symmetry("after", SignFlip(h), [Leg("w", 0), Leg("shift", 0), Leg("out", 1)]),
+    ]
+    legs = [Leg("gain", 0), Leg("w", 0), Leg("shift", 0), Leg("out", 1)]
+    symmetries += [symmetry("units", Permutation(h), legs)] * permuted
+    for seed in range(5):
+        found = symjax.match(symmetries, a, moved(symmetries, jax.random.key(seed), a))
+        assert relative_error(found.params, a) == 0
+
+
 def test_translations_are_carried_through_changes_of_basis(key):
     w, b = jax.random.normal(key, (3, 6)), jnp.ones(3)
     a = {"b": b, "r": jax.random.normal(key, (2, 3)), "w": w}
@@ -209,7 +243,14 @@ def test_an_element_of_found_symmetries_leads_to_the_params(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["relu_deep", "conv_residual_block", "gpt2", "llama_two_layers"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relu_deep", "conv_residual_block", "gpt2", "llama_two_layers", "llama_tied", "rnn",
+        "qk_norm_gains", "qk_norm_gains_rotary", "post_rms_norm", "eqx_batch_norm",
+        "batch_norm_inference_state_as_parameters", "nnx_linear_general",
+    ],
+)  # fmt: skip
 def test_planted_elements_of_the_whole_group_are_recovered(name):
     draws, found = 20, 0
     apply, a, inputs = case(name).build(jax.random.key(0))
