@@ -17,8 +17,8 @@
 # good, because each has its own order and its own scales of hidden units. The symmetries say how to
 # bring one into the coordinates of the other; then the average works.
 #
-# Needs `pip install '.[studies]'`. `python -m symjax run merging --out DIR` does the same for
-# convolutional nets, transformers and LoRA factors.
+# Needs `pip install '.[studies]'`. Transformers and LoRA factors have a notebook of their own;
+# `python -m symjax run merging --out DIR` does the same for these and for convolutional nets.
 
 # %%
 import jax

@@ -69,6 +69,15 @@ def matching_and_merging(done):
     assert done["matched"].after < done["permuted"].after < done["matched"].before
 
 
+def merging_transformers_and_lora(done):
+    for report, paths in ((done["transformers"], 5), (done["updates"], 3)):
+        barrier = report.metrics["loss"].barrier
+        assert len(barrier) == paths
+        assert barrier[-1] < barrier[-2] / 2 < barrier[0] / 6
+        assert report.distance[-2] < report.distance[-1] < report.distance[0]
+        assert report.notes == ()
+
+
 def pretrained_transformer(done):
     # float32 sums of 384 terms in six layers; the reference is PyTorch's float32
     assert done["reference_error"] < 1e-6
@@ -114,6 +123,7 @@ CHECKS = {
         components_of_the_minimum,
         curves_and_curvature,
         matching_and_merging,
+        merging_transformers_and_lora,
         monte_carlo_study,
         paper_in_ten_minutes,
         pretrained_transformer,
