@@ -10,7 +10,16 @@ from fractions import Fraction
 from typing import Any
 
 from ._graph import Node, Tensor
-from ._monomials import ONE, Monomial, Polynomial, add_into, canonical, fraction
+from ._monomials import (
+    ONE,
+    Monomial,
+    Polynomial,
+    add_into,
+    canonical,
+    fraction,
+    is_summed,
+    is_via,
+)
 from ._rules_elementwise import Traits
 from ._scales import constant_number
 
@@ -301,13 +310,11 @@ class Identities:
             return None
         ((only, coefficient),) = polynomial.items()
         position = {label: i for i, label in enumerate(rest[1])}
-        if not set(factor[1]) <= set(position):
+        here = only.rename(lambda p: factor[1][p])
+        whole = here.times(weight.rename(lambda p: node.out_labels[p]))
+        if not whole.labels <= set(position):
             return None
-        here = only.rename(lambda p: position[factor[1][p]])
-        moved = self._inside(node, frozenset(), weight, rest)
-        if moved is None:
-            return None
-        form = self._form(rest[0], own, moved[1].times(here))
+        form = self._form(rest[0], own, whole.rename(lambda x: position[x]))
         form = self._outside(node, form, rest) if form is not None else None
         if form is None:
             return None
@@ -316,34 +323,43 @@ class Identities:
         return total
 
     def weights(self, tensor: Tensor, position: int) -> list[Monomial]:
-        """Weights along a position for which a weighted sum of a tensor may be known."""
-        found, own = [ONE], position
-        node, factors = tensor.node, ONE
-        while node is not None:
-            label = node.out_labels[position]
-            if node.kind == "product" and not node.summed:
-                for a, b in ((0, 1), (1, 0)):
-                    (rest, labels), (factor, names) = node.operands[a], node.operands[b]
-                    polynomial = self.parameters(factor)
-                    single = polynomial is not None and len(polynomial) == 1
-                    if label in labels and names == (label,) and single:
-                        (only,) = polynomial or {}
-                        inverse = [(w, -p, (own,)) for w, p, _ in only.factors]
-                        factors = factors.times(canonical(inverse))
-                        found.append(factors)
-                        tensor, place = rest, labels.index(label)
-                        break
-                    if label in labels and label not in names:
-                        tensor, place = rest, labels.index(label)
-                        break
-                else:
-                    break
-            elif node.kind == "linear":
-                row = next(((t, x) for t, x in node.operands if label in x and t.has_data), None)
-                if row is None:
-                    break
-                tensor, place = row[0], row[1].index(label)
-            else:
+        """Weights along a position for which a weighted sum of a tensor may be known.
+
+        Their labels are positions of the tensor: the given one, and others that a gain has.
+        """
+        found, total = [ONE], ONE
+        at = {p: p for p in range(len(tensor.atoms))}  # position here -> position of the first
+        while tensor.node is not None:
+            names = {x: at[p] for p, x in enumerate(tensor.node.out_labels) if p in at}
+            label = next(x for x, p in names.items() if p == position)
+            step = self._along(tensor.node, label, names)
+            if step is None:
                 break
-            position, node = place, tensor.node
+            (tensor, labels), weight = step
+            at = {i: names[x] for i, x in enumerate(labels) if x in names}
+            if weight != ONE:
+                total = total.times(weight)
+                found.append(total)
         return found
+
+    def _along(self, node, label, names):
+        """(operand, weight): where the sum along a label goes on, and one over the gain beside."""
+        if node.kind == "linear":
+            rows = [x for x in node.operands if label in x[1] and x[0].has_data]
+            return (rows[0], ONE) if rows else None
+        if node.kind != "product" or node.summed:
+            return None
+        for rest, (factor, others) in (node.operands, node.operands[::-1]):
+            if label not in rest[1]:
+                continue
+            if label not in others:
+                return rest, ONE
+            polynomial = self.parameters(factor)
+            if polynomial is None or len(polynomial) != 1 or not set(others) <= set(names):
+                continue
+            (gain,) = polynomial
+            names_of = [n for _, _, ns in gain.factors for n in ns]
+            if not any(is_summed(n) or is_via(n) for n in names_of):
+                place = gain.rename(lambda p, others=others: names[others[p]])
+                return rest, canonical([(w, -p, ns) for w, p, ns in place.factors])
+        return None

@@ -13,7 +13,6 @@ from ._elimination import Relations, Row, independent
 from ._graph import Node, Tensor
 from ._identities import Identities, resolve_factor
 from ._monomials import (
-    ONE,
     Monomial,
     canonical,
     fraction,
@@ -259,11 +258,12 @@ class Shifts:
             place, own = labels.index(label), names.index(label)
             rest = [p for p in range(len(labels)) if p != place]
             for weight in self.identities.weights(x, own):
-                if weight == ONE or weight.labels != {own}:
+                beside = {names[p] for p in weight.labels}
+                if label not in beside or not beside - {label} <= set(labels) - node.summed:
                     continue
                 if self.identities.functional(x, frozenset({own}), weight) is None:
                     continue
-                shape = weight.rename(lambda p, new=place: new)
+                shape = weight.rename(lambda p, x=names, w=labels: w.index(x[p]))
                 for what, _, _ in shape.others:
                     self.tensors.setdefault(what, _tensor_inside(x, what))
                 free = [(("shift", kind_of(tensor, rest)), 1, tuple(_by_kind(tensor, rest)))]
