@@ -124,6 +124,8 @@ class Graph:
     outputs: list[Tensor] = field(default_factory=list)
     #: Index sets that have an order beside what the nodes say: the steps of a loop.
     frozen: list[Atom] = field(default_factory=list)
+    #: What a loop stacks, step by step.
+    stacked: list[Tensor] = field(default_factory=list)
     #: By the name of a primitive that was not understood: what it was applied to.
     unknown: dict[str, list[Tensor]] = field(default_factory=dict)
 

@@ -132,6 +132,7 @@ def _stack(reader, y, loop, length, number):
 
     blocks = {}
     for cell, (tensor, places) in y.blocks.items():
+        reader.graph.stacked.append(tensor)
         moved = [p if p[0] == "loop" else (p[0] + 1, p[1]) for p in places]
         term = tensor, tuple(map(name, moved))
         missing = {

@@ -20,6 +20,7 @@ from ._monomials import (
 )
 from ._rules_elementwise import NOTHING, Traits
 from ._scales import constant_number, kind_of, subsets
+from ._unseen import Unseen, is_unseen
 
 Form = dict[Monomial, Row]
 Unknown = tuple[int, Monomial]
@@ -28,21 +29,28 @@ Unknown = tuple[int, Monomial]
 INFINITE = 1e9
 #: Leaves with more products than this are left as they are.
 MOST_MONOMIALS = 60
+#: The model is walked again while shifts are offered or refuted; this is never reached.
+MOST_WALKS = 20
 
 
 class Shifts:
     """The equations of the shifts of a list of nodes."""
 
-    def __init__(self, nodes: list[Node], outputs: list[Tensor]):
-        self.nodes, self.outputs = nodes, outputs
+    def __init__(self, nodes: list[Node], outputs: list[Tensor], stacked: list[Tensor]):
+        self.nodes, self.outputs, self.stacked = nodes, outputs, stacked
         self.identities = Identities()
         self.offered: dict[int, dict[Monomial, None]] = {}
         self.tensors: dict[int, Tensor] = {}
-        for _ in range(6):
+        self.unseen = Unseen(nodes)
+        for _ in range(MOST_WALKS):
             before = sum(map(len, self.offered.values()))
             self._walk()
-            if sum(map(len, self.offered.values())) == before:
+            refuted = self.unseen.refute(self.relations)
+            if not refuted and sum(map(len, self.offered.values())) == before:
                 break
+        else:
+            self.unseen.forget()
+            self._walk()
 
     def _walk(self):
         self.relations = Relations()
@@ -64,6 +72,10 @@ class Shifts:
             }
         for tensor in self.outputs:
             self._vanish(self.form(tensor))
+        for tensor in self.stacked:
+            # An unseen shift is another one in each step, which a stack of steps would show.
+            form = self.forms.get(tensor.number, {})
+            self._vanish({m: row for m, row in form.items() if is_unseen(m)})
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -73,7 +85,8 @@ class Shifts:
             form: Form = {}
             if tensor.kind in ("leaf", "carry"):
                 self.tensors[tensor.number] = tensor
-                for monomial in [*_free_functions(tensor), *self.offered.get(tensor.number, ())]:
+                own = [*_free_functions(tensor), *self.offered.get(tensor.number, ())]
+                for monomial in self.unseen.among(tensor, own):
                     unknown = (tensor.number, monomial)
                     self.unknowns.add(unknown)
                     form[monomial] = {unknown: Fraction(1)}
@@ -129,6 +142,7 @@ class Shifts:
             for j, form in enumerate(forms):
                 for m, row in form.items():
                     suits = m.labels <= set(position) and not any(map(is_via, m.free))
+                    suits = suits and not is_unseen(m)
                     if j == i or not suits or not self.relations.reduce(row):
                         continue
                     if not self._of_leaves(m) or len(held) >= MOST_MONOMIALS:
@@ -203,6 +217,9 @@ class Shifts:
         sizes = {x: a.size for t, labels in operands for x, a in zip(labels, t.atoms, strict=True)}
         self._seed(node, operands)
         self.products.append((node, forms[0], forms[1]))
+        if all(any(map(is_unseen, form)) for form in forms):
+            for form in forms:
+                self._vanish({m: row for m, row in form.items() if is_unseen(m)})
         for i, j in ((0, 1), (1, 0)):
             live = {m: self.relations.reduce(row) for m, row in forms[i].items()}
             live = {m: row for m, row in live.items() if row}
@@ -281,10 +298,12 @@ class Shifts:
             for t, labels in operands
             if not abs(constant_number(t) or 0.0) >= INFINITE
         ]
-        if node.name == "carry":
-            self._offer(operands, forms)
-        form = self._same(forms)
-        return {} if node.name == "carry" else form
+        if node.name != "carry":
+            return self._same(forms)
+        self._offer(operands, forms)
+        (state, labels), *_ = operands
+        self._same([self.unseen.rest(state, labels, form) for form in forms])
+        return {}
 
     def _reduce(self, node, operands):
         traits = node.traits or NOTHING
@@ -354,7 +373,9 @@ class Shifts:
     def _is_a_shift(self, solution):
         """Whether no product has both of its factors shifted: then nothing is of second order."""
         moved = lambda form: any(
-            sum(c * solution[u] for u, c in row.items() if u in solution) for row in form
+            sum(c * solution[u] for u, c in row.items() if u in solution)
+            or any(is_unseen(u[1]) for u in row)
+            for row in form
         )
         touched = {i for u in solution for i in self._products_of().get(u, ())}
         for i in touched:

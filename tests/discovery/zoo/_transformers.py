@@ -111,7 +111,60 @@ def untied_embedding_head(p, ids):
     return jax.nn.log_softmax(s @ p["u"].T + p["c"][None])
 
 
+LAYERS = {"g": (D,), "c": (D,), "a": (3, D), "h": (3,), "b": (D, 3), "d": (D,)}
+
+
+def norm_block(p, s):
+    """A tanh layer behind a layer norm, beside the stream."""
+    z = jax.vmap(lambda row: layer_norm(row, p["g"], p["c"]))(s)
+    return s + jnp.tanh(z @ p["a"].T + p["h"][None]) @ p["b"].T + p["d"][None]
+
+
+def scanned(loop, end):
+    """Two layers by a scan over stacked leaves, read by ``end(p, what the loop gives)``."""
+
+    def apply(p, x):
+        return end(p, loop(x @ p["e"].T, {name: p[name] for name in LAYERS}))
+
+    leaves = {name: (2, *shape) for name, shape in LAYERS.items()}
+    return model(apply, (T, D), e=(D, D), out=(5, D), **leaves)
+
+
+def stream(s, layers):
+    """The stream after the last layer."""
+    return jax.lax.scan(lambda s, p: (norm_block(p, s), None), s, layers)[0]
+
+
+def both_streams(s, layers):
+    """The stream after the last layer and before it."""
+    return jax.lax.scan(lambda c, p: ((norm_block(p, c[0]), c[0]), None), (s, s), layers)[0]
+
+
+def all_streams(s, layers):
+    """The stream, and what it was in each layer with that layer's bias."""
+    return jax.lax.scan(lambda s, p: (norm_block(p, s), s + p["d"][None]), s, layers)
+
+
+def read_normed(p, s):
+    return jax.vmap(layer_norm)(s) @ p["out"].T
+
+
 CASES = (
+    Case("layer_norm_scan", scanned(stream, read_normed), 43, permutations=(3, 3)),
+    # The stream is read without a norm: what is added alike to all features shows.
+    Case("layer_norm_scan_read", scanned(stream, lambda p, s: s @ p["out"].T), 26, equality=False),
+    Case(
+        "layer_norm_scan_last_step",
+        scanned(both_streams, lambda p, s: (s[0] - s[1]) @ p["out"].T),
+        26,
+        equality=False,
+    ),
+    Case(
+        "layer_norm_scan_stacked",
+        scanned(all_streams, lambda p, s: (s[1][1] - s[1][0]) @ p["out"].T),
+        0,
+        equality=False,
+    ),
     Case("llama", llama(1), 32, permutations=(2, 3)),
     Case("llama_two_layers", llama(2), 49, permutations=(2, 3, 2, 3)),
     Case("llama_scan", llama(2, scan=True), 49),
