@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ._checks import is_floating, require
 from .actions import Action
@@ -39,6 +39,12 @@ class Orbit(eqx.Module):
         draw = lambda group: group.random_algebra(jax.random.key(0), dtype=dtype)
         like = tuple(jax.eval_shape(draw, action.group) for action in self.actions)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
+    def random(self, key: Key[Array, ""], *, scale: float = 1.0, dtype: Any) -> Algebra:
+        """A Gaussian element, the entry of each action as its group draws it."""
+        keys = jax.random.split(key, len(self.actions))
+        draw = lambda group, k: group.random_algebra(k, scale=scale, dtype=dtype)
+        return tuple(draw(a.group, k) for a, k in zip(self.actions, keys, strict=True))
 
     def places(self, params: PyTree) -> tuple[int, ...]:
         """The positions of the leaves that move."""
@@ -268,11 +274,8 @@ def ascend(
     def ahead(m, gradient, step):
         size = norm(gradient)
         stride = step / jnp.where(size > 0, size, 1.0)
-        return clip(jax.tree.map(lambda x, g: x + stride.astype(x.dtype) * g, m, gradient))
-
-    def clip(m):
-        shrink = ball_factor(m, radius)
-        return jax.tree.map(lambda x: x * shrink.astype(x.dtype), m)
+        longer = jax.tree.map(lambda x, g: x + stride.astype(x.dtype) * g, m, gradient)
+        return in_ball(longer, radius)
 
     zero = orbit.zero(params)
     (value, moved), _ = jax.eval_shape(slope, zero)
@@ -284,7 +287,12 @@ def ascend(
     return m, orbit.replace(params, moved, params), value, start
 
 
-def ball_factor(m: Algebra, radius: float) -> Float[Array, ""]:
-    """What to multiply m by so that |m| <= radius."""
+def scaled(m: Algebra, factor: Float[Array, ""]) -> Algebra:
+    """The element m times a number, every entry in its own dtype."""
+    return jax.tree.map(lambda x: factor.astype(x.dtype) * x, m)
+
+
+def in_ball(m: Algebra, radius: float) -> Algebra:
+    """The element m, shortened so that |m| <= radius where it is longer."""
     size = norm(m)
-    return jnp.where(size > radius, radius / jnp.where(size > radius, size, 1.0), 1.0)
+    return scaled(m, jnp.where(size > radius, radius / jnp.where(size > radius, size, 1.0), 1.0))

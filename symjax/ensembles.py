@@ -16,7 +16,7 @@ from ._checks import (
     require_finite,
     require_positive,
 )
-from ._orbits import Acting, orbit_of
+from ._orbits import Acting, orbit_of, scaled
 from .actions import data_action
 from .bounds import output_change
 from .linalg import expm
@@ -67,14 +67,8 @@ def orbit_family(
     orbit = orbit_of(symmetries)
 
     def member(key, size):
-        keys = jax.random.split(key, len(orbit.actions))
-        zero = orbit.zero(params)
-        dtype = jax.tree.leaves(zero)[0].dtype
-        m = tuple(
-            action.group.random_algebra(k, scale=scale, dtype=dtype)
-            for action, k in zip(orbit.actions, keys, strict=True)
-        )
-        return orbit.move(jax.tree.map(lambda x: size.astype(x.dtype) * x, m), params)
+        dtype = jax.tree.leaves(orbit.zero(params))[0].dtype
+        return orbit.move(scaled(orbit.random(key, scale=scale, dtype=dtype), size), params)
 
     sizes = jnp.ones(members).at[0].set(0.0)
     return jax.vmap(member)(jax.random.split(key, members), sizes)

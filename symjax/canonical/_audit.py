@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from .._checks import require_count, require_positive, require_real_number
-from .._orbits import Acting, Orbit, ascend, norm, orbit_of
+from .._orbits import Acting, Orbit, ascend, norm, orbit_of, scaled
 from ..groups import Algebra
 
 
@@ -100,9 +100,7 @@ def audit(
 
 def _probe(orbit: Orbit, metric, params, radius, dtype, key):
     """(m, the leaves that move, the metric there) at a random m of length ``radius``."""
-    keys = jax.random.split(key, len(orbit.actions))
-    rows = zip(orbit.actions, keys, strict=True)
-    m = tuple(action.group.random_algebra(k, dtype=dtype) for action, k in rows)
-    m = jax.tree.map(lambda x: x * (radius / norm(m)).astype(x.dtype), m)
+    m = orbit.random(key, dtype=dtype)
+    m = scaled(m, radius / norm(m))
     moved = orbit.move(m, params)
     return m, orbit.select(moved, params), metric(moved)

@@ -7,7 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import is_floating, require, require_count, require_finite, require_same_tree
-from .._orbits import Acting, ball_factor, dot, norm, orbit_of, widen
+from .._orbits import Acting, dot, in_ball, norm, orbit_of, scaled, widen
 
 
 class MinimumNorm(eqx.Module):
@@ -59,7 +59,6 @@ def minimum_norm(
     place = lambda w: orbit.replace(wide, w, params)
     charge = lambda w: orbit.symmetric(orbit.pull(w, place(w)))
     size = lambda w: dot(w, w)
-    scaled = lambda t, m: jax.tree.map(lambda x: t.astype(x.dtype) * x, m)
 
     def residual(w):
         return norm(charge(w)) / jnp.where(size(w) > 0, size(w), 1.0)
@@ -75,7 +74,7 @@ def minimum_norm(
     def advance(carry):
         w, k, _ = carry
         m = newton(w)
-        at = lambda t: orbit.select(orbit.move(scaled(t, m), place(w)), params)
+        at = lambda t: orbit.select(orbit.move(scaled(m, t), place(w)), params)
         # Rounding may lift the norm at the minimum itself.
         moved = _halved(at, w, lambda moved: size(moved) <= (1 + 4 * eps) * size(w))
         return moved, k + 1, residual(moved)
@@ -183,8 +182,7 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
     def advance(_, carry):
         w, step = carry
         m = orbit.solve(gap(w), w).value
-        shrink = step * ball_factor(m, 1.0)
-        moved = orbit.move(jax.tree.map(lambda x: x * shrink.astype(x.dtype), m), w)
+        moved = orbit.move(scaled(in_ball(m, 1.0), step), w)
         better = norm(gap(moved)) < norm(gap(w))
         pick = lambda new, old: new if new is old else jnp.where(better, new, old)
         return jax.tree.map(pick, moved, w), jnp.where(better, jnp.minimum(2 * step, 1), step / 2)

@@ -6,6 +6,9 @@ L(a^T, .). So L is a primitive with its own rules. Its derivative in a is the se
 the exponential, which is L again, at [[a, e], [0, a]]: every higher derivative follows.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
@@ -23,7 +26,12 @@ def expm_frechet(a: Float[Array, "... n n"], e: Float[Array, "... n n"]) -> Floa
     return _frechet.bind(a, e)
 
 
-def solve_frechet(log, a, e, along):
+def solve_frechet(
+    log: Float[Array, "... n n"],
+    a: Float[Array, "... n n"],
+    e: Float[Array, "... n n"],
+    along: Callable[..., Any],
+) -> Float[Array, "... n n"]:
     """The x with L(log, x) = e, L the derivative of exp: the derivative of a logarithm of a.
 
     ``along(log, a, e)`` computes it. JAX is told what equation it solves, and so knows its

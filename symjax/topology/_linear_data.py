@@ -95,7 +95,9 @@ class LinearData(eqx.Module):
         return self.height(flip=not m.tied)
 
 
-def analyse(widths: tuple[int, ...], x: np.ndarray, y: np.ndarray, tolerance: float | None):
+def analyse(
+    widths: tuple[int, ...], x: np.ndarray, y: np.ndarray, tolerance: float | None
+) -> LinearData:
     """Reduce the data, decide the ranks, and count."""
     relative = max(rounding(x, tolerance), rounding(y, tolerance))
     x, y = x.astype(np.float64), y.astype(np.float64)

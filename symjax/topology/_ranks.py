@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import ArrayLike
 
 from .._checks import describe, is_floating, require
 
@@ -42,12 +43,15 @@ def rounding(a: np.ndarray, tolerance: float | None) -> float:
     return 10 * max(a.shape) * float(np.finfo(a.dtype).eps) if tolerance is None else tolerance
 
 
-def as_matrix(name: str, a) -> np.ndarray:
+def as_matrix(name: str, a: ArrayLike) -> np.ndarray:
     """A finite real matrix of the host, in its own dtype; half precisions become float32."""
     a = np.asarray(a)
     if a.dtype.kind in "iub":
         a = a.astype(np.float64)
     require(is_floating(a) and a.ndim == 2, f"`{name}` must be a real matrix, got {describe(a)}.")
-    require(bool(np.isfinite(a.astype(np.float32 if a.dtype.itemsize < 4 else a.dtype)).all()),
-            f"`{name}` holds a NaN or an infinity; expected finite numbers.")  # fmt: skip
-    return a.astype(np.float32) if a.dtype.itemsize < 4 else a
+    a = a.astype(np.float32) if a.dtype.itemsize < 4 else a
+    require(
+        bool(np.isfinite(a).all()),
+        f"`{name}` holds a NaN or an infinity; expected finite numbers.",
+    )
+    return a

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import require_positive
-from .._orbits import Acting, ball_factor, norm, orbit_of
+from .._orbits import Acting, in_ball, norm, orbit_of
 from ._common import require_params, require_updates
 
 
@@ -103,9 +103,7 @@ def orbit_constrained(
         require_updates(updates, params)
         whole = orbit.select(updates, params)
         solved = orbit.solve(whole, params)
-        shrink = ball_factor(solved.value, radius)
-        m = jax.tree.map(lambda x: x * shrink.astype(x.dtype), solved.value)
-        moved = orbit.select(orbit.move(m, params), params)
+        moved = orbit.select(orbit.move(in_ball(solved.value, radius), params), params)
         steps = jax.tree.map(jnp.subtract, moved, orbit.select(params, params))
         still = jax.tree.map(jnp.zeros_like, updates)
         return (

@@ -110,7 +110,12 @@ def _gap(values, rank, eps):
     return float(values[rank - 1] / max(following, eps * values[0]))
 
 
-def jacobian(apply, params, inputs, key=None) -> Jacobian:
+def jacobian(
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    inputs: tuple[Any, ...],
+    key: Key[Array, ""] | None = None,
+) -> Jacobian:
     """The Jacobian at generic parameters over random inputs, reduced to a square factor."""
     require_callable("apply", apply)
     require_floating_leaves(params)
