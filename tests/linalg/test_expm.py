@@ -6,16 +6,13 @@ import pytest
 
 from symjax.linalg import expm, expm_path
 
+from ..helpers import relative_error
+
 _expm, _path = jax.jit(expm), jax.jit(expm_path)
 
 
 def _turn(angle):
     return jnp.array([[0, -angle], [angle, 0]])
-
-
-def _error(x, y):
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return np.linalg.norm(x - y) / np.linalg.norm(y)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 2e-5)])
@@ -34,14 +31,14 @@ def test_agrees_with_mpmath(x64, key, n, scale):
     with mpmath.workdps(80):
         exact = mpmath.expm(mpmath.matrix(np.asarray(a).tolist())).tolist()
     # The exponential of a matrix of size s is conditioned like s.
-    assert _error(_expm(a), np.array(exact, np.float64)) <= 1e-15 * (10 + 5 * scale * n)
+    assert relative_error(_expm(a), np.array(exact, np.float64)) <= 1e-15 * (10 + 5 * scale * n)
 
 
 def test_small_and_large_results_are_not_confused(x64):
     np.testing.assert_allclose(_expm(jnp.diag(jnp.array([-2000.0, 0.0]))), np.diag([0, 1]))
     small = _expm(-300.0 * jnp.eye(2) + _turn(1.0))
     exact = np.exp(-300.0) * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
-    assert _error(small, exact) <= 1e-13
+    assert relative_error(small, exact) <= 1e-13
     assert not np.isfinite(_expm(jnp.diag(jnp.array([1000.0, 0.0])))).all()
     assert np.isnan(_expm(jnp.full((2, 2), jnp.nan))).all()
 

@@ -11,35 +11,31 @@ import scipy.linalg
 
 from symjax.linalg import expm, has_principal_log, logm
 
-from ..helpers import derivatives, eps
+from ..helpers import derivatives, eps, relative_error
 
 _logm, _expm = jax.jit(logm), jax.jit(expm)
 EPS = eps(jnp.float64)
 GAPS = (1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 
 
-def _error(x, y):
-    return np.linalg.norm(np.asarray(x) - y) / np.linalg.norm(y)
-
-
-def _rotation(n, rng):
+def rotation(n, rng):
     q = scipy.linalg.qr(rng.normal(size=(n, n)))[0]
     q[:, 0] *= np.sign(np.linalg.det(q))
     return q
 
 
-def _turn(angle):
+def turn(angle):
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _nearly_pi(n, gap, rng, planes=1):
-    turns = [_turn(np.pi - (i + 1) * gap) for i in range(planes)]
-    basis = _rotation(n, rng)
+    turns = [turn(np.pi - (i + 1) * gap) for i in range(planes)]
+    basis = rotation(n, rng)
     return basis @ scipy.linalg.block_diag(*turns, np.eye(n - 2 * planes)) @ basis.T
 
 
 def _positive(n, digits, rng):
-    basis = _rotation(n, rng)
+    basis = rotation(n, rng)
     g = basis @ np.diag(np.logspace(-digits, 0, n)) @ basis.T
     return (g + g.T) / 2
 
@@ -57,7 +53,7 @@ def matrices(n, seed=0):
         upper = lambda s: np.diag(rng.uniform(0.5, 2, n)) + s * np.triu(gauss(), 1)
         found |= {f"nonnormal {s}": upper(s) for s in (10, 100)}
         found["Jordan"] = np.eye(n) / 2 + np.eye(n, k=1)
-        s = _positive(n, 3, rng) @ _rotation(n, rng)
+        s = _positive(n, 3, rng) @ rotation(n, rng)
         found["similar to positive"] = np.linalg.solve(s, np.diag(rng.uniform(0.1, 10, n)) @ s)
         grades = np.logspace(-2, 2, n)
         found["graded"] = grades[:, None] * scipy.linalg.expm(gauss()) / grades
@@ -106,9 +102,9 @@ def test_agrees_with_mpmath(x64, n):
     for (name, a), log, end in zip(found.items(), logs, ends, strict=True):
         exact = jordan_log(n) if name == "Jordan" else mpmath_log(a)
         floor = _floor(condition(exact, a))
-        assert _error(log, exact) <= floor, name
+        assert relative_error(log, exact) <= floor, name
         # The exponential is conditioned like the size of its argument, here up to 350.
-        assert _error(end, a) <= max(floor, EPS * np.linalg.norm(log)), name
+        assert relative_error(end, a) <= max(floor, EPS * np.linalg.norm(log)), name
 
 
 @pytest.mark.parametrize("n", [32, 128])
@@ -116,7 +112,7 @@ def test_large_matrices_against_closed_forms_and_scipy(x64, n):
     rng = np.random.default_rng(n)
     found = matrices(n)
     gauss = rng.normal(size=(n, n)) / np.sqrt(n)
-    basis = _rotation(n, rng)
+    basis = rotation(n, rng)
     exact = {}
     for name, shift in (("1e150", 150), ("1e-150", -150), ("1", 0)):
         found[name] = 10.0**shift * scipy.linalg.expm(gauss)
@@ -124,8 +120,8 @@ def test_large_matrices_against_closed_forms_and_scipy(x64, n):
     for gap in GAPS:
         plane = np.zeros((n, n))
         plane[:2, :2] = [[0, gap - np.pi], [np.pi - gap, 0]]
-        turn = scipy.linalg.block_diag(_turn(np.pi - gap), np.eye(n - 2))
-        found[f"pi - {gap}"] = basis @ turn @ basis.T
+        whole = scipy.linalg.block_diag(turn(np.pi - gap), np.eye(n - 2))
+        found[f"pi - {gap}"] = basis @ whole @ basis.T
         exact[f"pi - {gap}"] = basis @ plane @ basis.T, n / gap
     for digits in (4, 8, 12):
         values = np.logspace(-digits, 0, n)
@@ -144,13 +140,13 @@ def test_large_matrices_against_closed_forms_and_scipy(x64, n):
     ends = np.asarray(_expm(logs))
     for name, a, log, end in zip(names, batch, logs, ends, strict=True):
         expected, relative = exact[name]
-        assert _error(log, expected) <= max(2e-13, 50 * relative * EPS), name
-        assert _error(end, a) <= max(2e-13, 50 * relative * EPS), name
+        assert relative_error(log, expected) <= max(2e-13, 50 * relative * EPS), name
+        assert relative_error(end, a) <= max(2e-13, 50 * relative * EPS), name
 
 
 def test_nan_where_there_is_none_and_only_there(x64):
     rng = np.random.default_rng(0)
-    basis = _rotation(4, rng)
+    basis = rotation(4, rng)
     none = [
         -np.eye(4),
         np.diag([-1.0, -2, 3, 4]),
@@ -185,8 +181,8 @@ def _along():
 @pytest.mark.parametrize("near_pi", [False, True])
 def test_derivatives_against_differences(x64, key, near_pi):
     m, e = jax.random.normal(key, (2, 4, 4)) / 2
-    rotation = jnp.asarray(_nearly_pi(4, 0.3, np.random.default_rng(1)))
-    a = rotation if near_pi else _expm(m)
+    near = jnp.asarray(_nearly_pi(4, 0.3, np.random.default_rng(1)))
+    a = near if near_pi else _expm(m)
     h = 1e-5
     before, here, after = (_along()(a, e, s) for s in (-h, 0.0, h))
     slope = (after.value - before.value) / (2 * h)

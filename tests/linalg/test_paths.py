@@ -6,19 +6,15 @@ import scipy.linalg
 
 from symjax.linalg import connecting_logs, expm, log_rotation, polar
 
+from .test_logm import rotation, turn
+
 _logs = jax.jit(connecting_logs)
 _log_rotation = jax.jit(log_rotation)
 _FLOOR = {"float64": 1e-12, "float32": 1e-5}
 
 
-def _turn(angle):
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
 def _rotation(n, seed=0):
-    q = scipy.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
-    q[:, 0] *= np.sign(np.linalg.det(q))
-    return q
+    return rotation(n, np.random.default_rng(seed))
 
 
 def _wide():
@@ -33,7 +29,7 @@ _REACHED = {
     "three-cycle": np.eye(4)[[1, 2, 0, 3]],
     "condition 1e10": _wide(),
     **{
-        f"pi - {gap}": scipy.linalg.block_diag(_turn(np.pi - gap), np.eye(2))
+        f"pi - {gap}": scipy.linalg.block_diag(turn(np.pi - gap), np.eye(2))
         for gap in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14, 1e-16)
     },
 }
@@ -70,14 +66,14 @@ def test_no_path_out_of_the_component():
 def test_log_rotation(x64, dtype, angles):
     n = 2 * len(angles)
     basis = _rotation(n)
-    q = jnp.asarray(basis @ scipy.linalg.block_diag(*map(_turn, angles)) @ basis.T, dtype)
+    q = jnp.asarray(basis @ scipy.linalg.block_diag(*map(turn, angles)) @ basis.T, dtype)
     log = _log_rotation(q)
     assert (log == -log.mT).all()
     assert jnp.abs(expm(log) - q).max() <= 400 * jnp.finfo(dtype).eps
 
 
 def test_derivatives_against_differences(x64):
-    start = jnp.asarray(_rotation(5) @ scipy.linalg.block_diag(_turn(2.5), _turn(1.0), 1.0))
+    start = jnp.asarray(_rotation(5) @ scipy.linalg.block_diag(turn(2.5), turn(1.0), 1.0))
     noise = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 5)))
     weights, m = noise[0], noise[1] - noise[1].T
     turned = jnp.diag(jnp.array([-1.0, -2.0, 3.0, 1.0, 2.0]))  # det > 0, no principal logarithm

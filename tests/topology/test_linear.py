@@ -13,6 +13,7 @@ from symjax import topology
 from symjax.topology import count_by_grid, linear_minimum
 
 from ..helpers import assert_close
+from ..test_actions import product
 from .linear_cases import best_factors, conditioned, orthogonal, random_minimum
 
 
@@ -120,15 +121,8 @@ def test_count_of_the_table(widths, x, y, count):
     minimum = linear_minimum(widths, x, y)
     assert minimum.count == count
     assert linear_minimum(widths, np.float32(x), np.float32(y)).count == count
-    residual = np.linalg.norm(y - _product(random_minimum(rng, widths, x, y)) @ x) ** 2
+    residual = np.linalg.norm(y - product(random_minimum(rng, widths, x, y)) @ x) ** 2
     np.testing.assert_allclose(minimum.value, residual, atol=1e-24, rtol=1e-10)
-
-
-def _product(weights):
-    z = np.eye(weights[0].shape[1])
-    for w in weights:
-        z = w @ z
-    return z
 
 
 def _det(z):
@@ -193,7 +187,7 @@ def test_prop_4_1_and_where_its_hypothesis_fails(x64):
     """The chart maps GL^(l - 1) onto the minimum, both ways; a singular x has none."""
     rng = np.random.default_rng(4)
     x, y, g, weights = chart_of(rng, 3, 4)
-    np.testing.assert_allclose(_product(weights) @ x, y, atol=1e-11)
+    np.testing.assert_allclose(product(weights) @ x, y, atol=1e-11)
     assert_close(topology.inverse_linear_chart(weights, x), tuple(map(jnp.asarray, g)), atol=1e-12)
     # Onto: the tuple of any minimum gives it back.
     w = tuple(map(jnp.asarray, random_minimum(rng, (3,) * 5, x, y)))
@@ -280,7 +274,7 @@ def test_prop_5_2_and_where_its_hypothesis_fails():
                 moved, permutations = result
                 assert result.possible
                 assert minimum.connected(moved, q)
-                assert_close(_product(moved), _product(p), atol=1e-10 * np.linalg.norm(p[0]))
+                assert_close(product(moved), product(p), atol=1e-10 * np.linalg.norm(p[0]))
                 if not align:
                     used = sum((g != np.arange(len(g))).any() for g in permutations)
                     assert used == differing
