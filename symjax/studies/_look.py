@@ -30,7 +30,7 @@ h2 {{ font-size: 1.1em; margin-bottom: 0; }}
 .panels {{ display: grid; gap: 0 24px; --least: max(540px, calc(100% / {count} - 24px)); }}
 .panels {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--least)), 1fr)); }}
 .panel {{ min-width: 0; }}
-.figure {{ height: 620px; }}
+.figure {{ height: min(620px, 115vw); }}
 </style>
 <script>{script}</script>
 </head>

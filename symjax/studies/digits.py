@@ -248,5 +248,5 @@ def look(data: Data) -> list[Panel]:
         "leaves the plane between these three points, where its own loss is not that of the plane."
     )
     title = "A network trained on digits, and the first of the rescaled copies"
-    axis = "training loss (cross-entropy, nats)"
+    axis = "training loss (nats)"
     return [landscape(_only(data), "plane", title, text, loss=axis, logarithmic=True)]
