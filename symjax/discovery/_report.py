@@ -117,7 +117,7 @@ class Symmetries(Sequence[Symmetry]):
         return sum(s.dimension for s in self.approximate)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """The same as plain data: what JSON holds, and what treescope draws as a tree."""
         return {
             "symmetries": [s.as_dict() for s in self.items],
             "dimension": self.dimension,

@@ -1,5 +1,7 @@
 """Discovery on the zoo: every symmetry holds, and none is missing but for those that are named."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,25 @@ def test_the_table_can_be_read():
     ]
     assert "GL(2)^2" in text
     assert text.splitlines()[-1].startswith("group dimension 104")
+
+
+def test_the_report_is_plain_data():
+    def is_plain(x):
+        if isinstance(x, dict):
+            return all(isinstance(k, str) and is_plain(v) for k, v in x.items())
+        return all(map(is_plain, x)) if isinstance(x, list) else type(x) in (str, int, float, bool)
+
+    data = found("gpt2").as_dict()
+    assert is_plain(data)
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_the_report_is_drawn_as_a_tree():
+    treescope = pytest.importorskip("treescope")
+    symmetries = found("leaky")
+    text = treescope.render_to_text(symmetries.as_dict())
+    assert "'rescaling'" in text
+    assert "treescope" in treescope.render_to_html(symmetries.as_dict())
 
 
 def test_no_more_directions_are_claimed_than_parameters():
