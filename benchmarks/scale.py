@@ -180,7 +180,7 @@ def describe(name, processes):
         for process in processes:
             process.kill()
     assert all(words == said[0] for words in said)
-    names = ["one size", "other chunk", "two sizes", "other chunk "]
+    names = ["one size", "other chunk", "two sizes", "other chunk ", "on the host", "other chunk  "]
     return {"run on": name} | dict(zip(names, (w[:12] for w in said[0]), strict=True))
 
 

@@ -9,6 +9,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from symjax.studies import Study
 from symjax.studies._sampling import measure
@@ -31,6 +32,7 @@ def two(key, index):
 
 SINGLE = Study(300, (one,), 7, batch=16, x64=True)
 MIXED = Study(300, (one, two), 7, batch=4, choose=lambda i: (i * i % 11 > 4).astype(int), window=32)
+HOST = Study(101, x64=True, on_host=lambda i: {"index": i, "root": np.sqrt(i), "odd": i % 2 == 1})
 
 
 def digest(study, chunk):
@@ -42,7 +44,7 @@ def digest(study, chunk):
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[1]))
-    found = [digest(study, chunk) for study in (SINGLE, MIXED) for chunk in (64, 1000)]
+    found = [digest(study, chunk) for study in (SINGLE, MIXED, HOST) for chunk in (64, 1000)]
     # Last and on one line: the library that joins processes prints too.
     print()
     print(jax.device_count(), jax.process_count(), *found)

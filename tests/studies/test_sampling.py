@@ -15,7 +15,7 @@ import pytest
 from symjax.studies import Study
 from symjax.studies._sampling import measure, sample
 
-from .devices import MIXED, SINGLE, digest
+from .devices import HOST, MIXED, SINGLE, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ def outputs(processes):
 
 
 def test_chunks_change_no_bit_and_the_order_is_the_callers():
-    for study in (SINGLE, MIXED):
+    for study in (SINGLE, MIXED, HOST):
         assert len({digest(study, chunk) for chunk in (1, 100, 1000)}) == 1
 
 
@@ -102,5 +102,5 @@ def test_one_eight_and_two_by_four_devices_give_the_same_bits():
     assert (one[:2], eight[:2]) == (["1", "1"], ["8", "1"])
     assert pair[0] == pair[1] == ["8", "2", *one[2:]]
     assert eight[2:] == one[2:]
-    # Both chunks of a study, and the two studies are different.
-    assert one[2] == one[3] != one[4] == one[5]
+    # Both chunks of a study, and the studies are different.
+    assert one[2] == one[3] != one[4] == one[5] != one[6] == one[7]
