@@ -23,10 +23,10 @@ from symjax.studies import figure3a
 from symjax.studies._moved_networks import (
     RANK_CUT,
     as_network,
-    compiled_move,
     compiled_training,
     draw_weights,
 )
+from symjax.studies._sampling import measure as measure_networks
 
 CUT = RANK_CUT["float32"]
 ONE = np.float32(1)
@@ -82,7 +82,7 @@ def run_numpy(way, config):
 
 def run_symjax(config):
     start = time.process_time()
-    data = figure3a.run(config, lambda fraction, message: None).data
+    data = measure_networks(figure3a.study(config))
     return time.process_time() - start, np.stack([data["output"], data["change"]], axis=1)
 
 
@@ -109,7 +109,6 @@ def measure(config, buckets, torch_python, repeats):
     for count in buckets:
         run = partial(run_symjax, dataclasses.replace(config, buckets=count))
         compiled_training.cache_clear()
-        compiled_move.cache_clear()
         runs[f"symjax, {count} buckets, compiling"] = [run()]
         name = f"symjax, {count} buckets, compiled"
         # The ways take turns, so that a busy spell of the machine meets all of them.

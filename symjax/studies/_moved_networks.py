@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from ..linalg import expm
 from ..linalg._precision import mm
@@ -22,8 +22,7 @@ Element = Literal["gaussian", "exponential"]
 
 PADDING_OF_Z = -1e4
 
-# Singular values of sigmoid(g V X) below this fraction of the largest count as zero. It is fixed,
-# since the usual choice, the larger side times epsilon, would depend on the padding.
+# Singular values of sigmoid(g V X) below this fraction of the largest count as zero.
 RANK_CUT = {"float32": 1e-5, "float64": 1e-13}
 
 
@@ -123,42 +122,62 @@ def train(network: Network, steps: Any) -> Network:
     size n and with one product less.
     """
 
-    def scaled_loss(z, u):
-        return network.rate * _loss(z, u, network.y)
-
-    # Plain gradient steps rather than `training.minimise`: there is no tolerance to watch, and
-    # evaluating the gradient outside of the loop as well would compile all of it twice.
+    # Plain gradient steps rather than `training.minimise`, as there is no tolerance to watch, and
+    # derivatives by hand: each padded shape traces and compiles this anew.
     def descend(_, weights):
-        dz, du = jax.grad(scaled_loss, argnums=(0, 1))(*weights)
-        return weights[0] - mm(dz, network.kernel), weights[1] - du
+        z, u = weights
+        s = jax.nn.sigmoid(z)
+        residual = 2 * network.rate * (mm(u, s) - network.y)
+        dz = mm(u.T, residual) * s * (1 - s)
+        return z - mm(dz, network.kernel), u - mm(residual, s.T)
 
     z, u = jax.lax.fori_loop(0, steps, descend, (network.z, network.u))
     return network._replace(z=z, u=u)
 
 
-def move(before: Network, after: Network, g: Any, element: Element, cut: float) -> Outcome:
-    """Apply eq. (6) to the trained network and measure; ``g`` is a Gaussian matrix, maybe padded.
+@functools.cache
+def compiled_training(shape: Shape, dtype: str) -> jax.stages.Compiled:
+    """`train` of (network, steps) for one padded shape.
 
-    The new output U' sigma(V' X) is F sigma(g V X)^+ sigma(g V X).
+    It takes one network: a loop over several inside it takes twice as long to compile and is no
+    faster on a CPU.
     """
-    z, u, y = after.z, after.u, after.y
-    inside = (z > PADDING_OF_Z / 2).astype(z.dtype)
-    g = expm(g) if element == "exponential" else g
-    output = mm(u, jax.nn.sigmoid(z))
-    moved, rank = _project_rows(output, jax.nn.sigmoid(mm(g, inside * z)) * inside, cut)
-    norms = _norm(jnp.stack([output, moved, output - moved]))
+    network = Network(*(jax.ShapeDtypeStruct(s, dtype) for s in _shapes(*shape)))
+    with jax.enable_x64(dtype == "float64"):
+        return jax.jit(train).lower(network, jax.ShapeDtypeStruct((), "int32")).compile()
+
+
+def move(before: Network, after: Network, g: np.ndarray, cut: float) -> Outcome:
+    """Apply eq. (6) with ``g`` to a trained network and measure, on the host at its true shape.
+
+    The new output U' sigma(V' X) is F sigma(g V X)^+ sigma(g V X): F projected on the rows of
+    sigma(g V X). The right singular vectors give that without the pseudoinverse, which would
+    multiply rounding errors by the condition number.
+    """
+    output = after.u @ expit(after.z)
+    _, values, rows = np.linalg.svd(expit(g @ after.z), full_matrices=False)
+    rows = rows[values > cut * values[0]]
+    moved = (output @ rows.T) @ rows
     return Outcome(
-        output=norms[0],
-        moved_output=norms[1],
-        change=norms[2],
-        rank=rank,
-        loss_before=_loss(before.z, before.u, y),
-        loss_after=_loss(z, u, y),
+        output=np.linalg.norm(output),
+        moved_output=np.linalg.norm(moved),
+        change=np.linalg.norm(output - moved),
+        rank=len(rows),
+        loss_before=_loss(before),
+        loss_after=_loss(after),
     )
 
 
-def _loss(z, u, y):
-    return jnp.sum((mm(u, jax.nn.sigmoid(z)) - y) ** 2)
+@functools.cache
+def compiled_expm(size: int, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The exponential of matrices up to one size, which they are padded to."""
+    with jax.enable_x64(dtype == "float64"):
+        program = jax.jit(expm).lower(jax.ShapeDtypeStruct((size, size), dtype)).compile()
+    return lambda a: fit_to(np.asarray(program(fit_to(a, (size, size)))), a.shape)
+
+
+def _loss(network):
+    return np.sum((network.u @ expit(network.z) - network.y) ** 2)
 
 
 def pad_network(network: Network, shape: Shape) -> Network:
@@ -167,54 +186,6 @@ def pad_network(network: Network, shape: Shape) -> Network:
     return Network(*map(fit_to, network, _shapes(*shape), fill))
 
 
-# Training, the long part, is compiled for every padded shape and measuring for the largest alone:
-# the singular values take longer to compile than to compute. Each program takes one network, as a
-# loop over networks inside it takes twice as long to compile and is no faster on a CPU.
-
-
-@functools.cache
-def compiled_training(shape: Shape, dtype: str) -> jax.stages.Compiled:
-    """`train` of (network, steps) for one padded shape."""
-    network = _abstract(shape, dtype)
-    with jax.enable_x64(dtype == "float64"):
-        return jax.jit(train).lower(network, jax.ShapeDtypeStruct((), "int32")).compile()
-
-
-@functools.cache
-def compiled_move(
-    shape: Shape, element: Element, dtype: str
-) -> Callable[[Network, Network, np.ndarray], Outcome]:
-    """`move` of (before, after, g) compiled for one padded shape; it pads what it is given."""
-    network, h = _abstract(shape, dtype), shape.h
-    program = functools.partial(move, element=element, cut=RANK_CUT[dtype])
-    g = jax.ShapeDtypeStruct((h, h), dtype)
-    with jax.enable_x64(dtype == "float64"):
-        padded_move = jax.jit(program).lower(network, network, g).compile()
-    return lambda before, after, g: padded_move(
-        pad_network(before, shape), pad_network(after, shape), fit_to(g, (h, h))
-    )
-
-
-def _abstract(shape: Shape, dtype: str) -> Network:
-    return Network(*(jax.ShapeDtypeStruct(s, dtype) for s in _shapes(*shape)))
-
-
 def _shapes(m: int, h: int, k: int) -> Network:
     """The shape of every field of a network."""
     return Network((h, k), (m, h), (m, k), (k, k), ())
-
-
-def _project_rows(a, s, cut):
-    """``a`` projected on the rows of ``s``, that is a s^+ s, and the rank of ``s``.
-
-    The right singular vectors give it without the pseudoinverse, which would multiply rounding
-    errors by the condition number.
-    """
-    _, values, rows = jnp.linalg.svd(s, full_matrices=False)
-    kept = values > cut * values[0]
-    rows = rows * kept[:, None].astype(rows.dtype)
-    return mm(mm(a, rows.T), rows), jnp.sum(kept)
-
-
-def _norm(a):
-    return jnp.sqrt(jnp.sum(a**2, axis=(-2, -1)))

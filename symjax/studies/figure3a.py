@@ -6,7 +6,9 @@ rows of sigmoid(g V X).
 """
 
 import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 
 from .. import plotting
 from .._checks import require
-from ._buckets import bucket_shapes, wasted_arithmetic
+from ._buckets import assign, padded_shapes, wasted_arithmetic
 from ._moved_networks import (
     RANK_CUT,
     Element,
@@ -22,13 +24,15 @@ from ._moved_networks import (
     Shape,
     arithmetic,
     as_network,
-    compiled_move,
+    compiled_expm,
     compiled_training,
     draw_sizes,
     draw_weights,
+    move,
     pad_network,
 )
-from ._result import Data, Progress, Result, Statement
+from ._result import Data, Result, Statement
+from ._sampling import Study
 
 # Rounding of |F - F'| / |F| and of Pythagoras' identity: sums over up to 10^4 entries of products
 # of length 100, whose errors add like a random walk to a few hundred epsilon.
@@ -71,7 +75,7 @@ class Config:
     """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
     buckets: int | None = None
     """Padded shapes, each compiled once: more of them compile longer and then run faster. With None
-    as few as keep the arithmetic with padding below twice that without."""
+    as few as keep the arithmetic with padding below twice that without, on average."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and measurement."""
 
@@ -89,52 +93,74 @@ class Config:
             require(value in values, f"`{name}` must be one of {values}, got {value!r}.")
 
 
-def run(config: Config, progress: Progress) -> Result:
-    """Draw, train, move and measure every network: a few padded shapes, two threads."""
-    sizes = np.array(
-        [
-            draw_sizes(config.seed, i, config.smallest, config.largest)[1]
-            for i in range(config.networks)
-        ]
+def study(config: Config) -> Study:
+    """Networks drawn and measured on the host and trained at a few padded shapes."""
+    return Study(
+        config.networks,
+        seed=config.seed,
+        on_host=functools.partial(_measure, config),
+        names=tuple(UNITS),
     )
-    shapes = sizes[:, [0, 1, 3]]
-    corners, members = bucket_shapes(shapes, config.buckets, arithmetic, multiple=MULTIPLE)
-    largest = Shape(*map(int, corners.max(axis=0)))
-    outcomes: dict[int, Outcome] = {}
-    with ThreadPoolExecutor(2) as pool:
-        # Compilation and execution both release Python's lock. Expensive buckets go first, so
-        # that the two threads end together; before them the program that all buckets wait for.
-        move = pool.submit(compiled_move, largest, config.element, config.dtype)
-        jobs = [
-            pool.submit(_run_bucket, config, corners[b], np.flatnonzero(members == b), move)
-            for b in np.argsort(-arithmetic(corners) * np.bincount(members))
-        ]
-        for job in as_completed(jobs):
-            outcomes |= job.result()
-            progress(len(outcomes) / config.networks, f"{len(outcomes)} networks moved")
-    columns = zip(*(outcomes[i] for i in range(config.networks)), strict=True)
-    data = dict(zip(Outcome._fields, map(np.array, columns), strict=True))
-    data |= dict(zip("mhnk", sizes.T, strict=True))
+
+
+def conclude(config: Config, data: Data) -> Result:
+    """Prop. 6.1 on all networks."""
+    shapes, corners = np.stack([data[name] for name in "mhk"], axis=1), _corners(config)
+    members = assign(shapes, corners, arithmetic)
     waste = wasted_arithmetic(shapes, corners, members, arithmetic)
-    return Result(
-        data, _statements(data, config), draw, _notes(data, config, len(corners), waste), UNITS
-    )
+    notes = _notes(data, config, len(np.unique(members)), waste)
+    return Result({}, _statements(data, config), draw, notes, UNITS)
 
 
-def _run_bucket(
-    config: Config, corner: np.ndarray, indices: np.ndarray, move: Future
-) -> dict[int, Outcome]:
-    """The outcomes of the networks that train at one padded shape; all are measured at another."""
-    shape, outcomes = Shape(*map(int, corner)), {}
-    train = compiled_training(shape, config.dtype)
-    # The setting is per thread, so it is made here.
-    with jax.enable_x64(config.dtype == "float64"):
-        for i in map(int, indices):
-            weights = draw_weights(config.seed, i, config.smallest, config.largest, config.dtype)
-            before = as_network(weights, config.rate)
-            after = train(pad_network(before, shape), np.int32(config.steps))
-            outcomes[i] = move.result()(before, jax.device_get(after), weights[-1])
-    return jax.device_get(outcomes)
+def _corners(config: Config) -> np.ndarray:
+    """The padded shapes, (buckets, m h k): for the sizes that may be drawn, whatever is drawn."""
+    sizes = np.unique(np.linspace(config.smallest, config.largest, 33).astype(int))
+    grid = np.stack(np.meshgrid(sizes, sizes, sizes), axis=-1).reshape(-1, 3)
+    return padded_shapes(grid, config.buckets, arithmetic, MULTIPLE)
+
+
+def _measure(config: Config, indices: np.ndarray) -> Data:
+    """Draw, train, move and measure these networks, sorted by their padded shapes."""
+    bounds = config.smallest, config.largest
+    sizes = np.array([draw_sizes(config.seed, i, *bounds)[1] for i in map(int, indices)])
+    corners = _corners(config)
+    members = assign(sizes[:, [0, 1, 3]], corners, arithmetic)
+    devices = jax.local_devices()
+
+    def run_bucket(bucket):
+        # Both settings are per thread, so they are made here.
+        with (
+            jax.enable_x64(config.dtype == "float64"),
+            jax.default_device(devices[bucket % len(devices)]),
+        ):
+            places = np.flatnonzero(members == bucket)
+            shape = Shape(*map(int, corners[bucket]))
+            return zip(places.tolist(), _run(config, shape, indices[places]), strict=True)
+
+    # Compilation and execution both release Python's lock. Expensive buckets go first, so that
+    # the threads end together.
+    work = arithmetic(corners) * np.bincount(members, minlength=len(corners))
+    order = [b for b in map(int, np.argsort(-work)) if work[b]]
+    with ThreadPoolExecutor(max(2, len(devices))) as pool:
+        found: dict[int, Outcome] = dict(chain.from_iterable(pool.map(run_bucket, order)))
+    columns = zip(*(found[place] for place in range(len(indices))), strict=True)
+    data = dict(zip(Outcome._fields, map(np.array, columns), strict=True))
+    return data | dict(zip("mhnk", sizes.T, strict=True))
+
+
+def _run(config: Config, shape: Shape, indices: np.ndarray) -> list[Outcome]:
+    """The outcomes of networks that train at one padded shape."""
+    train, outcomes = compiled_training(shape, config.dtype), []
+    for i in map(int, indices):
+        weights = draw_weights(config.seed, i, config.smallest, config.largest, config.dtype)
+        before, g = as_network(weights, config.rate), weights[-1]
+        trained = jax.device_get(train(pad_network(before, shape), np.int32(config.steps)))
+        (m, h), k = before.u.shape, before.y.shape[1]
+        after = pad_network(trained, Shape(m, h, k))
+        if config.element == "exponential":
+            g = compiled_expm(config.largest, config.dtype)(g)
+        outcomes.append(move(before, after, g, RANK_CUT[config.dtype]))
+    return outcomes
 
 
 def _statements(data: Data, config: Config) -> list[Statement]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from symjax.studies._buckets import bucket_shapes, fit_to, wasted_arithmetic
+from symjax.studies._buckets import WASTE, assign, fit_to, padded_shapes, wasted_arithmetic
 
 SHAPES = np.random.default_rng(0).integers(2, 101, (60, 3))
 
@@ -12,39 +12,55 @@ def volume(shapes):
     return np.prod(np.asarray(shapes, float), axis=-1)
 
 
+def wasted(corners, shapes=SHAPES):
+    return wasted_arithmetic(shapes, corners, assign(shapes, corners, volume), volume)
+
+
 def test_every_network_fits_its_bucket_and_waste_falls_with_their_number():
     waste = []
-    for count in (1, 4, 16, 60):
-        corners, members = bucket_shapes(SHAPES, count, volume)
+    for count in (1, 4, 16, 200):
+        corners = padded_shapes(SHAPES, count, volume, 1)
         assert len(corners) <= count
-        assert set(members) == set(range(len(corners)))
-        assert (SHAPES <= corners[members]).all()
-        waste.append(wasted_arithmetic(SHAPES, corners, members, volume))
+        assert (SHAPES <= corners[assign(SHAPES, corners, volume)]).all()
+        waste.append(wasted(corners))
     assert waste == sorted(waste, reverse=True)
     assert waste[-1] == 1.0
 
 
 def test_one_bucket_is_the_largest_of_every_size():
-    corners, members = bucket_shapes(SHAPES, 1, volume)
-    assert corners.tolist() == [SHAPES.max(axis=0).tolist()]
-    assert not members.any()
+    assert padded_shapes(SHAPES, 1, volume, 1).tolist() == [SHAPES.max(axis=0).tolist()]
 
 
-def test_equal_shapes_share_a_bucket_and_clusters_are_found():
+def test_the_first_cut_is_the_best_of_all():
+    """Against trying every pair of padded shapes of which one holds all networks."""
+    whole = SHAPES.max(axis=0)
+    choices = [
+        np.where(np.arange(3) == axis, size, whole) for axis in range(3) for size in range(100)
+    ]
+    best = min(wasted(np.stack([whole, np.minimum(c, whole)])) for c in choices)
+    assert wasted(padded_shapes(SHAPES, 2, volume, 1)) == pytest.approx(best, rel=1e-12)
+
+
+def test_clusters_are_found_and_a_network_takes_the_cheapest_that_holds_it():
     shapes = np.array([[2, 3], [50, 50], [2, 3], [51, 50], [3, 3]])
-    corners, members = bucket_shapes(shapes, 2, volume)
-    assert sorted(corners.tolist()) == [[3, 3], [51, 50]]
-    assert members[0] == members[2] == members[4] != members[1] == members[3]
+    corners = padded_shapes(shapes, 2, volume, 1)
+    assert corners.tolist() == [[51, 50], [3, 50]]
+    assert assign(shapes, corners, volume).tolist() == [1, 0, 1, 0, 1]
+    with pytest.raises(ValueError, match="larger than all of `corners`"):
+        assign(np.array([[52, 1]]), corners, volume)
 
 
 @pytest.mark.parametrize("multiple", [1, 4])
-def test_without_a_number_there_are_as_few_as_waste_less_than_half(multiple):
-    corners, members = bucket_shapes(SHAPES, None, volume, multiple)
+def test_without_a_number_there_are_as_few_as_waste_little(multiple):
+    corners = padded_shapes(SHAPES, None, volume, multiple)
     assert not (corners % multiple).any()
-    assert wasted_arithmetic(SHAPES, corners, members, volume) < 2
-    fewer = bucket_shapes(SHAPES, len(corners) - 1, volume, multiple)
-    assert wasted_arithmetic(SHAPES, *fewer, volume) >= 2
-    assert len(corners) < len(SHAPES) / 3
+    assert wasted(corners) < WASTE
+    assert wasted(padded_shapes(SHAPES, len(corners) // 2, volume, multiple)) > WASTE
+    assert len(corners) < len(SHAPES) / 2
+
+
+def test_cuts_end_where_nothing_is_left_to_save():
+    assert padded_shapes(np.array([[5, 5], [6, 7]]), None, volume, 8).tolist() == [[8, 8]]
 
 
 def test_padding():
@@ -57,4 +73,4 @@ def test_padding():
 
 def test_no_bucket_is_refused():
     with pytest.raises(ValueError, match="`buckets` must be at least 1, got 0"):
-        bucket_shapes(SHAPES, 0, volume)
+        padded_shapes(SHAPES, 0, volume, 1)
