@@ -34,7 +34,7 @@ SMALL = {
     "components": {"cases": 30, "paths": 8},
     "minima": {"pairs": 40, "steps": 1500, "paths": 3},
     "digits": {"curves": 2, "steps": 150},
-    "merging": {"pairs": 1, "steps": 150},
+    "merging": {"pairs": 1, "steps": 150, "refining": 20},
 }
 FAILS = {"Thm. 6.2 as printed"}
 """Statements that are expected not to hold."""
@@ -113,6 +113,7 @@ def test_configurations_are_documented_and_start_with_the_seed(name):
         (digits, {"steps": 0}),
         (merging, {"pairs": 0}),
         (merging, {"restarts": -1}),
+        (merging, {"refining": 0}),
     ],
 )
 def test_options_out_of_range_are_named(module, options):
