@@ -80,9 +80,10 @@ def refine(
     require_count("steps", steps)
     require_count("samples", samples)
     dtype = computing_dtype(*(x.dtype for x in jax.tree.leaves(params_b) if is_floating(x)))
-    given = identity_element(symmetries, dtype) if element is None else tuple(element)
+    given = identity_element(symmetries, dtype) if element is None else element
     check_element(symmetries, given)
-    given = jax.tree.map(lambda x: x.astype(dtype) if is_floating(x) else jnp.asarray(x), given)
+    given = jax.tree.map(jnp.asarray, tuple(given))
+    given = jax.tree.map(lambda x: x.astype(dtype) if is_floating(x) else x, given)
     moving = [i for i, s in enumerate(symmetries) if s.group.dimension]
     orbit = orbit_of([symmetries[i] for i in moving])
     optimiser = optax.adam(1e-2) if optimiser is None else optimiser

@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_a_number_is_told():
         ({"optimiser": 0.1}, "`optimiser` must be an optax.GradientTransformation"),
         ({"element": (jnp.ones(()),)}, "one entry for each of 2 symmetries"),
         ({"params_b": tuple(jnp.ones(2) for _ in A)}, "differ at leaf '0'"),
-        ({"loss": lambda w: jnp.ones(2)}, "`loss` must return a floating scalar"),
+        ({"loss": lambda w: jnp.ones(2)}, "`loss` must return one real number"),
         ({"symmetries": [symmetry("swap", Permutation(2), [Leg(0, 0)])]}, "continuous"),
     ],
 )
