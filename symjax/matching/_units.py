@@ -16,7 +16,7 @@ from ._solvers import assign, compact, pairs_of
 from ._state import State, push
 from ._table import Table, to_complex
 
-MOST_SIGNS = 8
+MOST_SIGNS = 6
 """So many signs inside of a unit are tried together, every one of their patterns."""
 
 INNER = ("sign", "complex", "linear", "orthogonal", "permutation")
@@ -115,15 +115,17 @@ def assign_units(
     allowed = set(factor.leaves) if allowed is None else set(allowed)
     together = units.signs if units.flipped else ()
     others = [j for j in units.inner if j not in together]
-    gain, done = np.zeros((factor.n, factor.n)), set()
-    for j in others:
-        leaves = (set(table.factors[j].leaves) & allowed) - done
-        if pairs := pairs_of(table.factors[j], target, state.leaves, leaves):
-            gain += _inner_gain(table.factors[j].kind, [pair[1:] for pair in pairs], units.rows[j])
-        done |= leaves
-    overlaps = _overlaps(factor, units.flipped, target, state.leaves, allowed - done)
-    values, patterns = _best_signs(overlaps, 0 * gain, [units.rows[j].shape[1] for j in together])
-    h = assign((gain + values)[None])
+    claimed = allowed & {leaf for j in others for leaf in table.factors[j].leaves}
+    bits = sum(units.rows[j].shape[1] for j in together)
+    # What the other groups make of a unit depends on its signs only where both move a leaf.
+    mixed = any(leaf in claimed for j in together for leaf in table.factors[j].leaves)
+    gains = []
+    for pattern in range(2**bits if mixed else 1):
+        turned = _push_signs(table, units, state, np.full(factor.n, pattern)) if mixed else state
+        gains.append(_gain_of(table, units, others, target, turned.leaves, allowed))
+    overlaps = _overlaps(factor, units.flipped, target, state.leaves, allowed - claimed)
+    values, patterns = _best_signs(overlaps, gains if mixed else gains * 2**bits)
+    h = assign(values[None])
     state = push(table, state, units.factor, h)
     if together:
         state = _push_signs(table, units, state, patterns[np.arange(factor.n), h[0]])
@@ -131,6 +133,19 @@ def assign_units(
         if pairs := pairs_of(table.factors[j], target, state.leaves, allowed):
             state = push(table, state, j, compact(table.factors[j], pairs))
     return state
+
+
+def _gain_of(table, units, others, target, leaves, allowed):
+    """For units u and v, what some inner groups make of them: a sum over the leaves they move."""
+    n = table.factors[units.factor].n
+    gain, done = np.zeros((n, n)), set()
+    for j in others:
+        factor = table.factors[j]
+        fresh = (set(factor.leaves) & allowed) - done
+        if pairs := pairs_of(factor, target, leaves, fresh):
+            gain += _inner_gain(factor.kind, [pair[1:] for pair in pairs], units.rows[j])
+        done |= fresh
+    return gain
 
 
 def _overlaps(factor, flipped, target, leaves, allowed):
@@ -147,11 +162,13 @@ def _overlaps(factor, flipped, target, leaves, allowed):
     return overlaps
 
 
-def _best_signs(overlaps, zero, counts):
-    """The largest sum of overlaps, each flipped by the signs of its mask, and the signs as bits."""
-    best, patterns = zero - np.inf, np.zeros(zero.shape, int)
-    for pattern in range(2 ** sum(counts)):
-        total = zero * 0
+def _best_signs(overlaps, gains):
+    """For every pair of units the largest gain over the patterns of signs, and that pattern.
+
+    The gain of a pattern is its own plus the overlaps, each flipped by the signs of its mask.
+    """
+    best, patterns = gains[0] - np.inf, np.zeros(gains[0].shape, int)
+    for pattern, total in enumerate(gains):
         for mask, overlap in overlaps.items():
             total = total + (-1) ** int(pattern & mask).bit_count() * overlap
         better = total > best
