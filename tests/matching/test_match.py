@@ -244,15 +244,17 @@ def test_an_element_of_found_symmetries_leads_to_the_params(name, x64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
+    ("draws", "name"),
     [
-        "relu_deep", "conv_residual_block", "gpt2", "llama_two_layers", "llama_tied", "rnn",
-        "qk_norm_gains", "qk_norm_gains_rotary", "post_rms_norm", "eqx_batch_norm",
-        "batch_norm_inference_state_as_parameters", "nnx_linear_general",
+        *[(20, name) for name in ("relu_deep", "conv_residual_block", "gpt2", "llama_two_layers")],
+        # Signs that overlap; rows and columns that move together; permutations inside groups.
+        *[(5, name) for name in ("llama_tied", "qk_norm_gains", "qk_norm_gains_rotary", "rnn")],
+        *[(5, name) for name in ("post_rms_norm", "eqx_batch_norm", "group_norm")],
+        (5, "batch_norm_inference_state_as_parameters"),
     ],
-)  # fmt: skip
-def test_planted_elements_of_the_whole_group_are_recovered(name):
-    draws, found = 20, 0
+)
+def test_planted_elements_of_the_whole_group_are_recovered(draws, name):
+    found = 0
     apply, a, inputs = case(name).build(jax.random.key(0))
     symmetries = symjax.find_symmetries(apply, a, *inputs).items
     for seed in range(draws):
