@@ -31,6 +31,7 @@ SMALL = {
     "figure3c": {"curves": 2, "steps": 400, "samples": 40},
     "figure4": {"networks": 2, "scales": 4, "steps": 50},
     "curvature": {"networks": 60},
+    "figure3a": {"networks": 12, "largest": 14, "steps": 40},
     "components": {"cases": 30, "paths": 8},
     "minima": {"pairs": 40, "steps": 1500, "paths": 3},
     "digits": {"curves": 2, "steps": 150},
