@@ -282,11 +282,22 @@ def side_by_side(pair, torch_python, sinkhorn_python):
     a, b = trained(2 * pair, x, y), trained(2 * pair + 1, x, y)
     host = lambda layers: [(np.asarray(w, float), np.asarray(c, float)) for w, c in layers]
     permuted = lambda **o: symjax.match(hidden(False), a, b, **o).params
+
+    def refined(steps=100):
+        """Matched with scales, and then the scales by the training loss along the chord."""
+        symmetries = hidden(True)
+        element = symjax.match(symmetries, a, b).element
+        along = lambda a, b, g: matching.refine(
+            symmetries, lambda p: loss(p, x, y), a, b, element=g, steps=steps
+        )
+        return jax.jit(along)(a, b, element).params
+
     ways = {
         "as trained": lambda: (b, 0.0),
         "symjax, permutations": lambda: timed(permuted),
         "symjax, permutations, no restarts": lambda: timed(lambda: permuted(restarts=0)),
         "symjax, with scales": lambda: timed(lambda: symjax.match(hidden(True), a, b).params),
+        "symjax, with scales, refined": lambda: timed(refined),
         "weight matching, NumPy": lambda: timed(lambda: weight_matching(host(a), host(b))),
         "rebasin": lambda: in_torch(torch_python, "rebasin", a, b),
         "sinkhorn-rebasin": lambda: in_torch(sinkhorn_python, "sinkhorn-rebasin", a, b),
