@@ -87,9 +87,9 @@ def orbit_constrained(
         >>> import optax, symjax
         >>> optimiser = optax.chain(optax.sgd(0.1), orbit_constrained(symjax.rescaling_action()))
         >>> w = (jnp.array([[2.0]]), jnp.array([[1.0]]))
-        >>> state = optimiser.init(w)
+        >>> state, update = optimiser.init(w), jax.jit(optimiser.update)
         >>> for _ in range(100):  # the least |v|^2 + |u|^2 with v u = 2
-        ...     u, state = optimiser.update(jax.tree.map(lambda x: 2 * x, w), state, w)
+        ...     u, state = update(jax.tree.map(lambda x: 2 * x, w), state, w)
         ...     w = optax.apply_updates(w, u)
         >>> [round(float(x[0, 0]), 4) for x in w]
         [1.4142, 1.4142]
