@@ -144,7 +144,7 @@ def main():
     parser.add_argument("--torch-python", help="interpreter of an environment with PyTorch")
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--buckets", type=int, nargs="+", default=[12, 96])
+    parser.add_argument("--buckets", type=int, nargs="+", default=[12, 64])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     config = figure3a.Config(networks=options.networks, steps=options.steps)

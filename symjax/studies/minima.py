@@ -319,9 +319,10 @@ def draw(data: Data):
     where.set_ylabel("share of trained networks")
     where.set_title("Component that training ends in")
     where.legend(
-        title="signs of the two layers (at a tie, opposite ones are equal)",
+        title="signs of the two layers\n(at a tie, opposite ones are equal)",
         ncols=4,
         fontsize=8,
+        title_fontsize=8,
         loc="upper center",
     )
     where.set_ylim(0, 0.8)
