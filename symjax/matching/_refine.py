@@ -113,7 +113,7 @@ def refine(
             xi = jax.tree.map(lambda x, u: (x + u).astype(x.dtype), xi, updates)
         return (xi, state, best, jnp.where(better, value, least)), value
 
-    zero = _zero([symmetries[i].group for i in moving], dtype)
+    zero = jax.tree.map(lambda x: x.astype(dtype), orbit.zero(params_b))
     infinite = jnp.full((), jnp.inf, jax.eval_shape(height, zero).dtype)
     start = (zero, optimiser.init(zero), zero, infinite)
     # A step evaluates before it moves: the last one only looks at what the one before it made.
@@ -134,9 +134,3 @@ def _after(group: AbstractGroup, m: Algebra, g: Any) -> Any:
         rows = zip(group.groups, m, g, strict=True)
         return tuple(_after(one, part, entry) for one, part, entry in rows)
     return group.compose(group.exp(m), g) if group.dimension else g
-
-
-def _zero(groups: Sequence[AbstractGroup], dtype: Any) -> Algebra:
-    draw = lambda group: group.random_algebra(jax.random.key(0), dtype=dtype)
-    like = tuple(jax.eval_shape(draw, group) for group in groups)
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, PyTree
 from .._checks import describe, is_floating, require
 from .._orbits import norm
 from ..barriers import barrier, loss_along
+from ..curves import Curve
 
 Metric = Callable[[PyTree], Float[Array, ""]]
-Curve = Callable[[Float[Array, ""]], PyTree]
 
 ROUNDING = 1e-3
 """Relative: ends of one function differ by less than this, and by another function by more."""

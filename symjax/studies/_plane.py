@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._orbits import dot, norm
+from .._orbits import dot, norm, scaled
+from ..curves import Curve
 
 ROWS, TIMES = 41, 65
 
@@ -14,7 +15,7 @@ ROWS, TIMES = 41, 65
 def plane(
     name: str,
     loss: Callable[[PyTree], Float[Array, ""]],
-    curve: Callable[[Float[Array, ""]], PyTree],
+    curve: Curve,
 ) -> dict[str, Array]:
     """Arrays ``NAME_x``, ``NAME_y`` and ``NAME_loss`` of the grid, and of the curve over it.
 
@@ -24,21 +25,20 @@ def plane(
     """
     start, middle, end = (curve(jnp.asarray(t)) for t in (0.0, 0.5, 1.0))
     minus = lambda p, q: jax.tree.map(jnp.subtract, p, q)
-    times = lambda s, p: jax.tree.map(lambda leaf: s.astype(leaf.dtype) * leaf, p)
     plus = lambda p, q: jax.tree.map(jnp.add, p, q)
 
     along, up = minus(end, start), minus(middle, start)
     length = norm(along)
-    along = times(1 / length, along)
-    up = minus(up, times(dot(along, up), along))
+    along = scaled(along, 1 / length)
+    up = minus(up, scaled(along, dot(along, up)))
     height = norm(up)
-    up = times(1 / height, up)
-    at = lambda x, y: plus(start, plus(times(x, along), times(y, up)))
+    up = scaled(up, 1 / height)
+    at = lambda x, y: plus(start, plus(scaled(along, x), scaled(up, y)))
 
     def over(t):
         away = minus(curve(t), start)
         x, y = dot(along, away), dot(up, away)
-        off = norm(minus(away, plus(times(x, along), times(y, up))))
+        off = norm(minus(away, plus(scaled(along, x), scaled(up, y))))
         return {
             "curve_x": x,
             "curve_y": y,
