@@ -38,6 +38,7 @@ def each_matrix(f: Callable[..., PyTree[Array]], *stacks: Float[Array, "... n n"
     """
     *batch, n, _ = stacks[0].shape
     flat = [stack.reshape(-1, n, n) for stack in stacks]
+    f = jax.jit(f)  # so that both ways share one trace
     together = jax.vmap(f)
     one_by_one = lambda *flat: jax.lax.map(lambda one: f(*one), flat)
     if n < _ONE_BY_ONE or flat[0].shape[0] == 1:

@@ -14,6 +14,7 @@ from ._taylor import (
     exponential,
     norm,
     power_norm,
+    power_of_two,
     repeated_square,
     squarings,
 )
@@ -128,7 +129,7 @@ def _short_times(m, ts):
     powers = jax.lax.scan(lambda p, _: (mm(p, direction), p), direction, None, length=degree)[1]
     size = unit * power_norm(*powers[:3])
     s = squarings(size)
-    scaled = ts * (unit * jnp.exp2(-s.astype(m.dtype)))
+    scaled = ts * (unit * power_of_two(-s, m.dtype))
     # t^k / k! as running products of t / k.
     weights = [scaled]
     for k in range(2, degree + 1):

@@ -89,13 +89,16 @@ def _log_rotation(q: Array) -> Array:
     sign, _ = jnp.linalg.slogdet(q)
     usable = (sign > 0)[..., None, None] & jnp.isfinite(q).all((-2, -1), keepdims=True)
     eye = jnp.broadcast_to(jnp.eye(q.shape[-1], dtype=q.dtype), q.shape)
-    log: Array = _skew_log(jnp.where(usable, q, eye))
+    log: Array = _skew_log(jnp.where(usable, q, eye))[0]
     return jnp.where(usable, log, jnp.nan)
 
 
 @jax.jit  # so that a call outside jit is compiled once
-def _skew_log(q: Array) -> Array:
-    """In the eigenbasis of the symmetric part a turn by theta is cos(theta) I + sin(theta) J."""
+def _skew_log(q: Array) -> tuple[Array, Array]:
+    """A skew logarithm, and how far the largest angle is from pi, or a sqrt(n)-th of that.
+
+    In the eigenbasis of the symmetric part a turn by theta is cos(theta) I + sin(theta) J.
+    """
     cosine: Array
     cosine, basis = jnp.linalg.eigh((q + q.mT) / 2)
     sine = mm(basis.mT, mm((q - q.mT) / 2, basis))
@@ -105,11 +108,13 @@ def _skew_log(q: Array) -> Array:
     near = jnp.broadcast_to(jnp.arange(q.shape[-1]), near.shape) < count
     both = near[..., :, None] & near[..., None, :]
     # (theta / sin theta) times the skew part; near pi, pi J - (arcsin s / s) times it.
-    factor = jnp.where(near, -_arcsin_ratio(cosine), _angle_ratio(jnp.where(near, 0.0, cosine)))
+    sign = jnp.where(near, -1.0, 1.0).astype(q.dtype)
+    factor = sign * _angle_ratio(sign * cosine)
     log = (factor[..., :, None] + factor[..., None, :]) / 2 * sine
-    log = log + jnp.where(both, math.pi * _complex_structure(sine, both), 0.0)
+    turn, gap = _complex_structure(sine, both)
+    log = log + jnp.where(both, math.pi * turn, 0.0)
     log = mm(basis, mm(log, basis.mT))
-    return (log - log.mT) / 2
+    return (log - log.mT) / 2, gap
 
 
 def _angle_ratio(cosine: Array) -> Array:
@@ -122,13 +127,10 @@ def _angle_ratio(cosine: Array) -> Array:
     return jnp.where(small, series, angle / jnp.sin(angle))
 
 
-def _arcsin_ratio(cosine: Array) -> Array:
-    """The ratio arcsin(s) / s with s = sin(theta), that of pi - theta; for a cosine near -1."""
-    return _angle_ratio(-cosine)
-
-
-def _complex_structure(sine: Array, both: Array) -> Array:
+def _complex_structure(sine: Array, both: Array) -> tuple[Array, Array]:
     """J skew with J^2 = -1 and J |sine| = sine on the marked block: its orthogonal polar factor.
+
+    Second, the reciprocal of the norm of the block's inverse: at most its smallest singular value.
 
     Where sine vanishes a tiny pairing of coordinates decides. Newton's iteration keeps a matrix
     skew, which singular vectors of tiny singular values do not.
@@ -143,20 +145,22 @@ def _complex_structure(sine: Array, both: Array) -> Array:
     def step(x, _):
         inverse = jnp.linalg.inv(x)
         size = lambda a: jnp.sqrt(jnp.sum(a * a, axis=(-2, -1), keepdims=True))
-        scale = jnp.sqrt(size(inverse) / size(x))
+        largest = size(inverse)
+        scale = jnp.sqrt(largest / size(x))
         x = (scale * x + inverse.mT / scale) / 2
-        return jnp.where(both, (x - x.mT) / 2, x), None
+        return jnp.where(both, (x - x.mT) / 2, x), largest
 
     # 1e-17 to 1 takes nine steps with this scaling; three more for spectra in between.
-    return jax.lax.scan(step, start, None, length=14)[0]
+    factor, sizes = jax.lax.scan(step, start, None, length=14)
+    return factor, 1 / sizes[0, ..., 0, 0]
 
 
 @jax.custom_jvp
 def principal_rotation_log(q: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The principal logarithm of one rotation; NaN where an angle is pi to rounding."""
-    log: Array = _skew_log(q)
-    angle = jnp.sqrt(jnp.linalg.eigvalsh(-mm(log, log))[-1])
-    return jnp.where(math.pi - angle > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log, jnp.nan)
+    log: Array
+    log, gap = _skew_log(q)
+    return jnp.where(gap > 8 * math.sqrt(q.shape[-1]) * jnp.finfo(q.dtype).eps, log, jnp.nan)
 
 
 @principal_rotation_log.defjvp

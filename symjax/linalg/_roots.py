@@ -13,11 +13,13 @@ from jaxtyping import Array, Float
 
 from ._polar import principal_rotation_log
 from ._precision import mm
-from ._taylor import exponential, norm
+from ._taylor import add_identity, power_of_two, repeated_square
 
 _MAX_ROOTS = 14
 _MAX_STEPS = 30
 
+# exp(artanh(c) / 2), |artanh(c)| <= 0.9, to rounding, with some to spare for a c that is nonnormal.
+_CHECK_TERMS = 16
 # c^2 of this size needs 49 terms for artanh in float64, 20 in float32.
 _SERIES_REACH = 0.5
 _SERIES_TERMS = {64: 49, 32: 20}
@@ -37,11 +39,19 @@ def logarithm(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array,
     eye = jnp.eye(n, dtype=a.dtype)
     exponent, centred, usable = _centre(a)
     c, square, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
-    log = 2.0 * jnp.exp2(halvings.astype(a.dtype)) * _artanh(c, square)
-    error = frobenius(exponential(log) - centred) / frobenius(centred)
+    series = _artanh(c, square)
+    log = power_of_two(halvings + 1, a.dtype) * series
+    error = _frobenius(_exponential(series, halvings) - centred) / _frobenius(centred)
     trusted = usable & (error <= _RESIDUAL[_bits(a)])
     log, error = _rotation_where(usable & ~trusted, centred, log, error)
     return jnp.where(usable, log + exponent * math.log(2) * eye, jnp.nan), error
+
+
+def _exponential(series, halvings):
+    """exp(2^(halvings + 1) series): what the logarithm should be the logarithm of."""
+    # Without the identity a rounding error is relative to a small matrix: exp - I is squared.
+    terms = [0.0] + [1 / math.factorial(k) for k in range(1, _CHECK_TERMS)]
+    return add_identity(repeated_square(_polynomial(terms, series / 2), halvings + 2))
 
 
 def _rotation_where(lost, a, log, error):
@@ -53,7 +63,7 @@ def _rotation_where(lost, a, log, error):
     def rotation(carry):
         _, x, _ = carry
         # How far x is from orthogonal is how far it is from the exponential of the result.
-        defect = frobenius(mm(x.T, x) - jnp.eye(n, dtype=a.dtype)) / math.sqrt(n)
+        defect = _frobenius(mm(x.T, x) - jnp.eye(n, dtype=a.dtype)) / math.sqrt(n)
         orthogonal = defect <= 16 * math.sqrt(n) * jnp.finfo(a.dtype).eps
         found = jnp.where(orthogonal, principal_rotation_log(x), jnp.nan)
         return jnp.zeros_like(lost), found, defect
@@ -64,9 +74,14 @@ def _rotation_where(lost, a, log, error):
     return jax.lax.while_loop(lambda carry: carry[0], rotation, carry)[1:]
 
 
-def frobenius(x: Float[Array, "n n"]) -> Float[Array, ""]:
+def _frobenius(x):
     """The root of the sum of squares."""
-    return jnp.sqrt(jnp.sum(x * x))
+    return jnp.sqrt(_sum_of_squares(x))
+
+
+def _sum_of_squares(x):
+    """The squared Frobenius norm."""
+    return jnp.sum(x * x, axis=(-2, -1))
 
 
 def _bits(a):
@@ -81,31 +96,31 @@ def _centre(a: Array) -> tuple[Array, Array, Array]:
     n = a.shape[-1]
     largest = jnp.max(jnp.abs(a))
     usable = jnp.isfinite(largest) & (largest > 0)
-    first = jnp.where(usable, jnp.round(jnp.log2(largest)), 0.0)
-    a = _scaled(a, -first)
-    sign, logdet = signed_logdet(jnp.where(usable, a, jnp.eye(n, dtype=a.dtype)))
+    first = _exponent(jnp.where(usable, jnp.log2(largest), 0.0), a.dtype)
+    a = a * power_of_two(-first, a.dtype)
+    sign, logdet = _signed_logdet(a)
     usable &= sign > 0
-    second = jnp.where(usable, jnp.round(logdet / (n * math.log(2))), 0.0)
-    return first + second, _scaled(a, -second), usable
+    second = _exponent(jnp.where(usable, logdet / (n * math.log(2)), 0.0), a.dtype)
+    return (first + second).astype(a.dtype), a * power_of_two(-second, a.dtype), usable
 
 
-def signed_logdet(a: Float[Array, "n n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _exponent(log2, dtype):
+    """The nearest integer k with 2^k and 2^-k normal numbers; subnormal ones are scaled so far."""
+    reach = -jnp.finfo(dtype).minexp
+    return jnp.clip(jnp.round(log2), -reach, reach).astype(jnp.int32)
+
+
+def _signed_logdet(a):
     """The sign of det a, 0 where a is singular to rounding, and log |det a|."""
     n = a.shape[-1]
     lu, swaps, _ = jax.lax.linalg.lu(jax.lax.stop_gradient(a))
-    pivots = jnp.diagonal(lu)
+    pivots = jax.lax.slice(lu.reshape(-1), (0,), (n * n,), (n + 1,))
     # A pivot is the largest that is left of its column: rounding errors alone, if it is dependent.
-    columns = jnp.abs(a).max(0)
-    regular = (jnp.abs(pivots) > 4 * n * jnp.finfo(a.dtype).eps * columns).all()
+    columns = mm(jnp.ones(n, a.dtype), jnp.abs(a))
+    regular = (jnp.abs(pivots) > 4 * math.sqrt(n) * jnp.finfo(a.dtype).eps * columns).all()
     odd = jnp.sum(swaps != jnp.arange(n, dtype=swaps.dtype)) + jnp.sum(pivots < 0)
     sign = jnp.where(odd % 2 == 0, 1.0, -1.0).astype(a.dtype)
     return jnp.where(regular, sign, 0.0), jnp.sum(jnp.log(jnp.abs(pivots)))
-
-
-def _scaled(a: Array, exponent: Array) -> Array:
-    # In two halves: 2^-1074 is a number, 2^1074 is not.
-    half = jnp.floor(exponent / 2)
-    return a * jnp.exp2(half) * jnp.exp2(exponent - half)
 
 
 def _cayley_of_root(a):
@@ -119,7 +134,7 @@ def _cayley_of_root(a):
         c = _cayley(x)
         square = mm(c, c)
         # NaN, from a singular matrix on the way, ends both loops.
-        more = (_square_size(square) > _SERIES_REACH) & (roots < _MAX_ROOTS)
+        more = _beyond_series(square) & (roots < _MAX_ROOTS)
         # In a batch the loops run on for matrices that are done: x stays what it is for them, so
         # that c is small again and its root fast. What a loop does not change is moved out of it.
         rooted = lambda carry: (jnp.zeros_like(more), jnp.zeros_like(c), _root(carry[1]))
@@ -137,48 +152,45 @@ def _cayley(x):
     return jnp.linalg.solve(x + eye, x - eye)
 
 
-def _square_size(b):
-    """A d with |b^k| at most about d^k for k of 12 and more, which the tail of the series is."""
+def _beyond_series(b):
+    """Whether |b^k| may exceed reach^k for k of 12 and more, which the tail of the series is."""
     square = mm(b, b)
     fourth = mm(square, square)
     fifth = mm(fourth, b)
     # Powers and the Frobenius norm: close to the largest eigenvalue whatever n is.
-    return jnp.maximum(frobenius(fourth) ** 0.25, frobenius(fifth) ** 0.2)
+    over = lambda power, k: _sum_of_squares(power) > _SERIES_REACH ** (2 * k)
+    return over(fourth, 4) | over(fifth, 5)
 
 
 def _root(c):
     """The principal square root of x = (1 + c)/(1 - c)."""
     eye = jnp.eye(c.shape[-1], dtype=c.dtype)
-    x, y = _iterate_pair(eye + c, eye - c)
+    x, y = _iterate_pair(eye[None] + jnp.asarray([[[1]], [[-1]]], c.dtype) * c[None])
     x, m = _iterate_product(x, mm(x, y))
     return mm(x, _inverse_root(eye - m))
 
 
-def _iterate_pair(x, y):
-    """Denman-Beavers: x/sqrt(xy) and y/sqrt(xy) do not change, and xy tends to 1."""
-    size = lambda x, y: norm(x) * norm(y)
+def _iterate_pair(pair):
+    """Denman-Beavers for (x, y): x/sqrt(xy) and y/sqrt(xy) do not change, and xy tends to 1."""
 
     def step(state):
-        x, y, _, steps = state
-        inverse_x, inverse_y = jnp.linalg.inv(jnp.stack([x, y]))
-        scale = _balance(x, inverse_x) * _balance(y, inverse_y)
-        scale = jnp.sqrt(scale)
-        x, y = (scale * x + inverse_y / scale) / 2, (scale * y + inverse_x / scale) / 2
-        return x, y, size(x, y), steps + 1
+        pair, steps = state
+        inverses = jnp.linalg.inv(pair)
+        scale = jnp.sqrt(jnp.prod(_balance(pair, inverses)))
+        return (scale * pair + inverses[::-1] / scale) / 2, steps + 1
 
-    big = lambda state: (state[2] > _PAIR_ABOVE) & (state[3] < _MAX_STEPS)
-    x, y, _, _ = jax.lax.while_loop(big, step, (x, y, size(x, y), 0))
+    def big(state):
+        pair, steps = state
+        sizes = _sum_of_squares(pair) / pair.shape[-1]
+        return (jnp.prod(sizes) > _PAIR_ABOVE**2) & (steps < _MAX_STEPS)
+
+    (x, y), _ = jax.lax.while_loop(big, step, (pair, 0))
     return x, y
 
 
 def _iterate_product(x, m):
     """The same iteration for x and m = xy, with one inverse instead of two."""
     eye = jnp.eye(x.shape[-1], dtype=x.dtype)
-
-    def distance(m):
-        e = eye - m
-        square = mm(e, e)
-        return jnp.minimum(norm(e), jnp.sqrt(norm(square)))
 
     def step(state):
         x, m, _, steps = state
@@ -187,30 +199,39 @@ def _iterate_product(x, m):
         root = jnp.sqrt(scale)
         x = (root / 2) * (x + mm(x, inverse) / scale)
         m = eye / 2 + (scale * m + inverse / scale) / 4
-        return x, m, distance(m), steps + 1
+        return x, m, beyond_root(eye - m), steps + 1
 
-    far = lambda state: (state[2] > _ROOT_REACH) & (state[3] < _MAX_STEPS)
+    def beyond_root(e):
+        # A nonnormal e may be larger than its square is.
+        over = lambda power, k: _sum_of_squares(power) > _ROOT_REACH ** (2 * k)
+        return over(e, 1) & over(mm(e, e), 2)
+
+    far = lambda state: state[2] & (state[3] < _MAX_STEPS)
     # The first step is always made: m = 1 - c^2 of a c that is large.
-    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, jnp.asarray(jnp.inf, m.dtype), 0))
+    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, jnp.asarray(True), 0))
     return x, m
 
 
 def _balance(x, inverse):
-    """The scale that makes x and its inverse equally large; 1 is left alone, it needs none."""
-    return jnp.sqrt(norm(inverse) / norm(x))
+    """The scale that makes x and its inverse equally large; 1 is left alone, it needs none.
+
+    The limit of an iteration does not depend on it, so that no derivative goes in.
+    """
+    x, inverse = jax.lax.stop_gradient((x, inverse))
+    return jnp.sqrt(jnp.sqrt(_sum_of_squares(inverse) / _sum_of_squares(x)))
 
 
 def _inverse_root(e):
     """(1 - e)^(-1/2) by its series."""
-    return polynomial([math.comb(2 * k, k) / 4**k for k in range(_ROOT_TERMS[_bits(e)])], e)
+    return _polynomial([math.comb(2 * k, k) / 4**k for k in range(_ROOT_TERMS[_bits(e)])], e)
 
 
 def _artanh(c, square):
     terms = [1 / (2 * k + 1) for k in range(_SERIES_TERMS[_bits(c)])]
-    return mm(c, polynomial(terms, square))
+    return mm(c, _polynomial(terms, square))
 
 
-def polynomial(coefficients: list[float], x: Float[Array, "n n"]) -> Float[Array, "n n"]:
+def _polynomial(coefficients, x):
     """A polynomial of a matrix in about 2 sqrt(terms) products (Paterson and Stockmeyer).
 
     The loops are scans: unrolled, they compile for seconds.

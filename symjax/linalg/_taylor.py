@@ -84,15 +84,20 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     cube = mm(square, a)
     size = power_norm(*jax.lax.stop_gradient((a, square, cube)))
     s = squarings(size)
-    scale = jnp.exp2(-s.astype(a.dtype))
+    scale = power_of_two(-s, a.dtype)
     z = _polynomial(a * scale, square * scale**2, cube * scale**3)
     # e^mean goes in a few squarings before the end: only there is neither a digit of a small result
     # lost in I + z, nor infinity multiplied by zero.
     last = jnp.minimum(s, _LAST)
     z = repeated_square(z, s - last)
-    x = add_identity(z) * jnp.exp(mean * jnp.exp2(-last.astype(a.dtype)))
+    x = add_identity(z) * jnp.exp(mean * power_of_two(-last, a.dtype))
     x: Array = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
     return jnp.where(size <= 2.0**MAX_SQUARINGS, x, jnp.nan)
+
+
+def power_of_two(exponent: Int[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:
+    """2^exponent, not rounded as `jnp.exp2` is: what is squared s times sees that 2^s-fold."""
+    return jnp.ldexp(jnp.ones((), dtype), exponent)
 
 
 def repeated_square(z: Float[Array, "... n n"], times: Int[Array, ""]) -> Float[Array, "... n n"]:
