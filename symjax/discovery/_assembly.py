@@ -23,7 +23,7 @@ from ..groups import (
     SignFlip,
 )
 from ._elimination import Relations, Row
-from ._graph import Atom, Node, Tensor
+from ._graph import Atom, Graph, Node, Tensor
 from ._indices import Index, Indices
 from ._phases import joint_axis
 from ._report import Symmetry
@@ -62,7 +62,7 @@ class Ledger:
 class Assembly:
     """Builds the symmetries of one graph."""
 
-    def __init__(self, nodes: list[Node], graph: Any, names: Sequence[str], shapes: Sequence):
+    def __init__(self, nodes: list[Node], graph: Graph, names: Sequence[str], shapes: Sequence):
         self.nodes, self.graph = nodes, graph
         self.names, self.shapes = names, shapes
         self.tensors: dict[int, Tensor] = {t.number: t for t in graph.tensors}

@@ -52,7 +52,6 @@ class Reader:
         self.path: Key = ()
         self.depth = 0  # of loops
         self.lifted = 0
-        self.names: list[str] = []  # of the functions being read
 
     # -- making values ------------------------------------------------------------------------
 
@@ -152,7 +151,7 @@ class Reader:
         name = equation.primitive.name
         inner = _inner_jaxpr(equation)
         if inner is not None:
-            return self._call(equation, inner, operands)
+            return self._call(inner, operands)
         if not any(isinstance(v, Value) for v in operands):
             folded = _fold(equation, operands)
             if folded is not None:
@@ -168,13 +167,10 @@ class Reader:
             return self.opaque(equation, operands)
         return result if isinstance(result, list) else [result]
 
-    def _call(self, equation, inner, operands):
-        self.names.append(str(equation.params.get("name", equation.primitive.name)))
+    def _call(self, inner, operands):
         closed = hasattr(inner, "consts")
         jaxpr, constants = (inner.jaxpr, inner.consts) if closed else (inner, ())
-        result = self.read(jaxpr, constants, operands)
-        self.names.pop()
-        return result
+        return self.read(jaxpr, constants, operands)
 
     def opaque(self, equation: Any, operands: Sequence[Any]) -> list[Value]:
         """Outputs of an operation that is not understood: its operands must not change."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -230,8 +229,3 @@ def _convert(reader, equation, x):
         return reader.map(x, lambda t: t, new)
     traits = Traits(None, 1, narrowing=True)
     return reader.map(x, lambda t: pointwise(reader, [t], traits, "cast"), new)
-
-
-def traits_of(node: Any) -> Traits:
-    """The traits of a pointwise node."""
-    return node.traits or NOTHING

@@ -34,7 +34,7 @@ def contract(reader, x, y, contracted, batch, dtype) -> Value:
     name_y = {a: i for i, a in enumerate(by)} | {a: nb + nx + i for i, a in enumerate(fy)}
     name_y |= {a: ("sum", i) for i, a in enumerate(cy)}
     full_x, full_y = list(x.axes), list(y.axes)
-    for full, keys, _source in ((full_x, name_x, x), (full_y, name_y, y)):
+    for full, keys in ((full_x, name_x), (full_y, name_y)):
         for a, name in keys.items():
             full[a] = summed[name[1]] if isinstance(name, tuple) else axes[name]
     blocks = {}

@@ -181,16 +181,12 @@ class Shifts:
         if not gone:
             return {m: Fraction(1)}
         if not set(m.shift[2]) & gone:
-            data = [f for f in m.others if self.numbers(f[0]).has_data and set(f[2]) & gone]
+            data = [f for f in m.others if self.tensors[f[0]].has_data and set(f[2]) & gone]
             if len(data) == 1 and data[0][1] == 1:
                 found = self._known_sum(m, data[0], gone)
                 if found is not None:
                     return found
         return {m.sum_over(gone): Fraction(1)}
-
-    def numbers(self, what):
-        """The tensor with a number."""
-        return self.tensors[what]
 
     def _known_sum(self, m, factor, gone):
         what, _, names = factor

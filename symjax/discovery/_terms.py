@@ -123,7 +123,6 @@ def total(graph: Graph, term: Term, drop: Iterable[Place], coefficient: float = 
         return linear(graph, [term], [coefficient])
     tensor, places = term
     node = tensor.node
-    names = dict(zip(range(len(places)), places, strict=True))
     if node is not None and node.kind == "product":
         names = dict(zip(node.out_labels, places, strict=True))
         inner = lambda i: names.get(i, ("summed", i))

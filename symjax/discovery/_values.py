@@ -233,7 +233,6 @@ def _split(value, at, inner, refinements):
     axis = value.axes[at]
     if axis.free:
         pair = free_axis(axis.size // inner), free_axis(inner)
-        numbers, lengths = {0: (0, 0)}, {0: 0}
         blocks = {
             (*cell[:at], 0, 0, *cell[at + 1 :]): rename(term, lambda p: (p[0] + (p[0] > at), p[1]))
             for cell, term in value.blocks.items()
