@@ -54,6 +54,18 @@ class Relations:
         self.rows[pivot] = {u: (c if self.modulus else c / scale) for u, c in row.items()}
         return True
 
+    def vanish(self, form: Mapping[Any, Row]) -> None:
+        """Equations that make every row of a form zero."""
+        for row in form.values():
+            self.add(row)
+
+    def equate(self, a: Mapping[Any, Row], b: Mapping[Any, Row]) -> None:
+        """Equations that make two forms the same, row by row; a row that one lacks is zero."""
+        for key in {*a, *b}:
+            row = dict(a.get(key, {}))
+            self.combine(row, b.get(key, {}), -1)
+            self.add(row)
+
     def solutions(self, unknowns: Iterable[Any]) -> list[Row]:
         """A basis of the vectors that satisfy every equation, one per free unknown."""
         unknowns = list(unknowns)

@@ -42,7 +42,7 @@ class Phases:
         for node in nodes:
             self._node(node)
         for tensor in outputs:
-            self._vanish(self.form(tensor))
+            self.relations.vanish(self.form(tensor))
 
     def _pairs(self):
         """Pairs of blocks of one leaf that differ in their offset along one axis only."""
@@ -137,10 +137,6 @@ class Phases:
             self.forms[tensor.number] = form
         return self.forms[tensor.number]
 
-    def _vanish(self, form):
-        for row in form.values():
-            self.relations.add(row)
-
     def _add(self, total, key, row, factor: Fraction | int = 1):
         self.relations.combine(total.setdefault(key, {}), row, factor)
 
@@ -157,7 +153,7 @@ class Phases:
             form = self._product(node, live, position)
         else:
             for _, tensor, _ in live:
-                self._vanish(self.form(tensor))
+                self.relations.vanish(self.form(tensor))
         reduced = {k: self.relations.reduce(row) for k, row in form.items()}
         self.forms[node.out.number] = {k: row for k, row in reduced.items() if row}
 

@@ -39,7 +39,7 @@ class Scales:
         for node in nodes:
             self.read(node)
         for tensor in outputs:
-            self._vanish(self.form(tensor))
+            self.relations.vanish(self.form(tensor))
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -69,20 +69,10 @@ class Scales:
             Subset(map(name, key)): row for key, row in form.items() if row
         }
 
-    def _vanish(self, form: Form) -> None:
-        for row in form.values():
-            self.relations.add(row)
-
-    def _equate(self, a: Form, b: Form) -> None:
-        for key in {*a, *b}:
-            row = dict(a.get(key, {}))
-            self.relations.combine(row, b.get(key, {}), -1)
-            self.relations.add(row)
-
     def _without(self, form: Form, gone: set[int]) -> Form:
         """What is left of a form where it must not depend on some labels."""
         touched = {key: row for key, row in form.items() if _labels(key) & gone}
-        self._vanish(touched)
+        self.relations.vanish(touched)
         return {key: row for key, row in form.items() if key not in touched}
 
     def _times(self, form: Form, degree: Fraction) -> Form:
@@ -112,7 +102,7 @@ class Scales:
         guides = [x for i, x in enumerate(node.operands) if i in node.guides]
         rest = [x for i, x in enumerate(node.operands) if i not in node.guides]
         for tensor, _ in guides:
-            self._vanish(self.form(tensor))
+            self.relations.vanish(self.form(tensor))
         self._set_out(node, getattr(self, "_" + node.kind)(node, rest))
 
     def _linear(self, node, operands):
@@ -125,7 +115,7 @@ class Scales:
 
     def _same(self, forms):
         for form in forms[1:]:
-            self._equate(forms[0], form)
+            self.relations.equate(forms[0], form)
         return forms[0] if forms else {}
 
     def _product(self, node, operands):
@@ -143,7 +133,7 @@ class Scales:
         forms = [self._labelled(t, labels) for t, labels in operands]
         if degree is None or len(forms) > 1:
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         return self._times(forms[0], degree) if degree else {}
 
@@ -157,7 +147,7 @@ class Scales:
         ]
         if degree is None:
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         if node.name == "carry":
             self._same(forms)
@@ -177,7 +167,7 @@ class Scales:
         forms = [self._without(self._labelled(*x), node.summed) for x in operands]
         if degree is None:
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         form = self._same(forms)
         return form if degree else {}
@@ -190,7 +180,7 @@ class Scales:
         forms = [self._without(self._labelled(*x), gone) for x in operands]
         if degree is None:
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         form = self._same(forms)
         return form if degree else {}
@@ -206,7 +196,7 @@ class Scales:
             new = Subset(via if not _via(p) and p in rows else p for p in key)
             result[new] = row
         touched = {k for k in result for p in k if _via(p) and p is not via and set(p[2]) & rows}
-        self._vanish({k: result[k] for k in touched})
+        self.relations.vanish({k: result[k] for k in touched})
         return {k: r for k, r in result.items() if k not in touched}
 
     # -- solutions ----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Shifts:
             guides = [x for i, x in enumerate(node.operands) if i in node.guides]
             rest = [x for i, x in enumerate(node.operands) if i not in node.guides]
             for tensor, _ in guides:
-                self._vanish(self.form(tensor))
+                self.relations.vanish(self.form(tensor))
             form = getattr(self, "_" + node.kind)(node, rest)
             position = {label: i for i, label in enumerate(node.out_labels)}
             self.forms[node.out.number] = {
@@ -71,11 +71,11 @@ class Shifts:
                 if row
             }
         for tensor in self.outputs:
-            self._vanish(self.form(tensor))
+            self.relations.vanish(self.form(tensor))
         for tensor in self.stacked:
             # An unseen shift is another one in each step, which a stack of steps would show.
             form = self.forms.get(tensor.number, {})
-            self._vanish({m: row for m, row in form.items() if is_unseen(m)})
+            self.relations.vanish({m: row for m, row in form.items() if is_unseen(m)})
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -96,26 +96,16 @@ class Shifts:
     def _labelled(self, tensor: Tensor, labels: tuple[int, ...]) -> Form:
         return {m.rename(lambda p: labels[p]): row for m, row in self.form(tensor).items()}
 
-    def _vanish(self, form: Form) -> None:
-        for row in form.values():
-            self.relations.add(row)
-
-    def _equate(self, a: Form, b: Form) -> None:
-        for key in {*a, *b}:
-            row = dict(a.get(key, {}))
-            self.relations.combine(row, b.get(key, {}), -1)
-            self.relations.add(row)
-
     def _add(self, total: Form, monomial: Monomial, row: Row, factor: Fraction | int = 1) -> None:
         self.relations.combine(total.setdefault(monomial, {}), row, factor)
 
     def _same(self, forms):
         for form in forms[1:]:
-            self._equate(forms[0], form)
+            self.relations.equate(forms[0], form)
         return forms[0] if forms else {}
 
     def _without(self, form: Form, gone: set[int]) -> Form:
-        self._vanish({m: row for m, row in form.items() if m.labels & gone})
+        self.relations.vanish({m: row for m, row in form.items() if m.labels & gone})
         return {m: row for m, row in form.items() if not m.labels & gone}
 
     # -- nodes --------------------------------------------------------------------------------
@@ -215,7 +205,7 @@ class Shifts:
         self.products.append((node, forms[0], forms[1]))
         if all(any(map(is_unseen, form)) for form in forms):
             for form in forms:
-                self._vanish({m: row for m, row in form.items() if is_unseen(m)})
+                self.relations.vanish({m: row for m, row in form.items() if is_unseen(m)})
         for i, j in ((0, 1), (1, 0)):
             live = {m: self.relations.reduce(row) for m, row in forms[i].items()}
             live = {m: row for m, row in live.items() if row}
@@ -246,7 +236,7 @@ class Shifts:
         (tensor, labels), (kernel, names) = moved, other
         own_space = set(labels) & set(node.frozen)
         if kernel.has_data or node.traits == "padded":
-            self._vanish(live)
+            self.relations.vanish(live)
             return
         gone = node.summed & set(names)
         sizes = dict(zip(labels, (a.size for a in tensor.atoms), strict=True))
@@ -285,7 +275,7 @@ class Shifts:
 
     def _pointwise(self, node, operands):
         for x in operands:
-            self._vanish(self._labelled(*x))
+            self.relations.vanish(self._labelled(*x))
         return {}
 
     def _equal(self, node, operands):
@@ -306,7 +296,7 @@ class Shifts:
         forms = [self._without(self._labelled(*x), node.summed) for x in operands]
         if traits == NOTHING:
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         form = self._same(forms)
         return form if traits.degree else {}
@@ -316,7 +306,7 @@ class Shifts:
         forms = [self._without(self._labelled(*x), gone) for x in operands]
         if not node.coefficients and node.traits != Traits(Fraction(0)):
             for form in forms:
-                self._vanish(form)
+                self.relations.vanish(form)
             return {}
         form = self._same(forms)
         if not node.coefficients:
