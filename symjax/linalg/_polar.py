@@ -95,7 +95,7 @@ def _log_rotation(q: Array) -> Array:
 
 @jax.jit  # so that a call outside jit is compiled once
 def _skew_log(q: Array) -> tuple[Array, Array]:
-    """A skew logarithm, and how far the largest angle is from pi, or a sqrt(n)-th of that.
+    """A skew logarithm, and at most how far the largest angle is from pi: less if several are near.
 
     In the eigenbasis of the symmetric part a turn by theta is cos(theta) I + sin(theta) J.
     """
@@ -130,7 +130,7 @@ def _angle_ratio(cosine: Array) -> Array:
 def _complex_structure(sine: Array, both: Array) -> tuple[Array, Array]:
     """J skew with J^2 = -1 and J |sine| = sine on the marked block: its orthogonal polar factor.
 
-    Second, the reciprocal of the norm of the block's inverse: at most its smallest singular value.
+    Second, its smallest singular value, which is double, or less: sqrt(2) over the inverse's norm.
 
     Where sine vanishes a tiny pairing of coordinates decides. Newton's iteration keeps a matrix
     skew, which singular vectors of tiny singular values do not.
@@ -152,7 +152,7 @@ def _complex_structure(sine: Array, both: Array) -> tuple[Array, Array]:
 
     # 1e-17 to 1 takes nine steps with this scaling; three more for spectra in between.
     factor, sizes = jax.lax.scan(step, start, None, length=14)
-    return factor, 1 / sizes[0, ..., 0, 0]
+    return factor, math.sqrt(2) / sizes[0, ..., 0, 0]
 
 
 @jax.custom_jvp
@@ -160,7 +160,7 @@ def principal_rotation_log(q: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The principal logarithm of one rotation; NaN where an angle is pi to rounding."""
     log: Array
     log, gap = _skew_log(q)
-    return jnp.where(gap > 8 * math.sqrt(q.shape[-1]) * jnp.finfo(q.dtype).eps, log, jnp.nan)
+    return jnp.where(gap > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log, jnp.nan)
 
 
 @principal_rotation_log.defjvp

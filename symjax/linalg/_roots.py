@@ -116,8 +116,8 @@ def _signed_logdet(a):
     lu, swaps, _ = jax.lax.linalg.lu(jax.lax.stop_gradient(a))
     pivots = jax.lax.slice(lu.reshape(-1), (0,), (n * n,), (n + 1,))
     # A pivot is the largest that is left of its column: rounding errors alone, if it is dependent.
-    columns = mm(jnp.ones(n, a.dtype), jnp.abs(a))
-    regular = (jnp.abs(pivots) > 4 * math.sqrt(n) * jnp.finfo(a.dtype).eps * columns).all()
+    columns = jnp.abs(a).max(0)
+    regular = (jnp.abs(pivots) > 4 * n * jnp.finfo(a.dtype).eps * columns).all()
     odd = jnp.sum(swaps != jnp.arange(n, dtype=swaps.dtype)) + jnp.sum(pivots < 0)
     sign = jnp.where(odd % 2 == 0, 1.0, -1.0).astype(a.dtype)
     return jnp.where(regular, sign, 0.0), jnp.sum(jnp.log(jnp.abs(pivots)))
