@@ -17,6 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from symjax.studies import figure3a
@@ -106,11 +107,14 @@ def measure(config, buckets, torch_python, repeats):
     """CPU seconds and norms for every way; the fastest of the repeats, compiling once."""
     runs, ways = {}, {"NumPy loop": partial(run_numpy, numpy_plain, config)}
     ways["NumPy loop, X^T X"] = partial(run_numpy, numpy_kernel, config)
-    for count in buckets:
+    for count in (None, *buckets):
         run = partial(run_symjax, dataclasses.replace(config, buckets=count))
         compiled_training.cache_clear()
-        runs[f"symjax, {count} buckets, compiling"] = [run()]
-        name = f"symjax, {count} buckets, compiled"
+        jax.clear_caches()
+        compiling = run()
+        shapes = f"{compiled_training.cache_info().currsize} shapes{'' if count else ' (default)'}"
+        runs[f"symjax, {shapes}, compiling"] = [compiling]
+        name = f"symjax, {shapes}, compiled"
         # The ways take turns, so that a busy spell of the machine meets all of them.
         for _ in range(repeats):
             for each, way in ({name: run} | ways).items():
@@ -144,7 +148,7 @@ def main():
     parser.add_argument("--torch-python", help="interpreter of an environment with PyTorch")
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--buckets", type=int, nargs="+", default=[12, 64])
+    parser.add_argument("--buckets", type=int, nargs="*", default=[12, 48])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     config = figure3a.Config(networks=options.networks, steps=options.steps)
