@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..linalg._precision import mm
 
@@ -26,8 +26,9 @@ def fill(
     evaluate: Callable[[Float[Array, " N"]], Float[Array, " N"]],
     start: Float[Array, ""],
     end: Float[Array, ""],
+    wanted: Bool[Array, ""],
 ) -> Float[Array, " T"]:
-    """``old`` with the values at all times in [start, end] filled in.
+    """``old`` with the values at all times in [start, end] filled in, where that is wanted.
 
     Each number is read and written once: with thousands of times that is what counts.
     """
@@ -37,7 +38,8 @@ def fill(
         found: Array = evaluate(jnp.clip(times, interval[0], interval[1]))
         return jnp.where(inside, found, old)
 
-    interval = jnp.stack([start, end])
+    none = jnp.asarray([1, 0], times.dtype)
+    interval = jnp.where(wanted, jnp.stack([start, end]), none)
     points, eps = _POINTS[jnp.finfo(times.dtype).bits], jnp.finfo(times.dtype).eps
     if times.shape[0] <= 2 * points:
         return exactly(interval, old)
@@ -48,29 +50,45 @@ def fill(
     # NaN, of a curve at rest, is not smooth either.
     smooth = jnp.abs(coefficients[-2:]).max() <= _TAIL * eps * samples.min()
     place = (times - start) * (1 / jnp.where(half > 0, half, jnp.ones_like(half))) - 1
-    value: Array = horner(mm(to_powers, coefficients), place)
-    filled = jnp.where(jnp.abs(place) <= 1 + 8 * eps, value, old)
+    # The last coefficient is rounding where they are used: it has done its work.
+    value: Array = horner(mm(to_powers, coefficients[:-1]), place)
+    filled = jnp.where(jnp.abs(place) <= jnp.where(wanted, 1 + 8 * eps, -1), value, old)
     # A loop of one turn or none: in a batch of smooth curves nothing more is computed. What it
     # computes from is carried, or the compiler would move it out of the loop.
-    none = jnp.asarray([1, 0], times.dtype)
     carry = (jnp.where(smooth, none, interval), filled)
-    unfinished = lambda carry: carry[0][0] <= carry[0][1]
+    unfinished = lambda carry: anywhere(carry[0][0] <= carry[0][1])
     return jax.lax.while_loop(unfinished, lambda carry: (none, exactly(*carry)), carry)[1]
+
+
+@jax.custom_batching.custom_vmap
+def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """The flag, or under vmap whether it holds anywhere in the batch.
+
+    A loop that asks this instead of the flag goes on for the whole batch, and has to leave alone
+    what is finished. In return vmap does not copy all that the loop carries in every turn.
+    """
+    return flag
+
+
+@anywhere.def_vmap
+def _anywhere_in_batch(size: int, batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    del size, batched
+    return anywhere(flags.any(axis=0)), False
 
 
 def horner(coefficients: Float[Array, " N"], x: Float[Array, " T"]) -> Float[Array, " T"]:
     """The polynomial with these coefficients, lowest order first."""
-    value = jnp.zeros_like(x)
-    for c in coefficients[::-1]:
+    value = jnp.broadcast_to(coefficients[-1], x.shape)
+    for c in coefficients[-2::-1]:
         value = value * x + c
     return value
 
 
 def _matrices(points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Chebyshev points on [-1, 1], values there to coefficients, and those to powers' ones."""
+    """Chebyshev points on [-1, 1]; values there to coefficients; those but the last to powers'."""
     angles = np.pi * (np.arange(points) + 0.5) / points
     to_chebyshev = 2 / points * np.cos(np.outer(np.arange(points), angles))
     to_chebyshev[0] /= 2
-    columns = [np.polynomial.chebyshev.cheb2poly(row) for row in np.eye(points)]
-    to_powers = np.stack([np.pad(c, (0, points - len(c))) for c in columns], axis=1)
+    columns = [np.polynomial.chebyshev.cheb2poly(row) for row in np.eye(points - 1)]
+    to_powers = np.stack([np.pad(c, (0, points - 1 - len(c))) for c in columns], axis=1)
     return np.cos(angles), to_chebyshev, to_powers

@@ -24,7 +24,7 @@ from ..actions import LinearAction
 from ..groups import Algebra, power_of
 from ..linalg._precision import mm
 from ._frame import Frame, Leaves, as_frame, field
-from ._interpolate import fill, horner
+from ._interpolate import anywhere, fill, horner
 
 # Terms of the series: fewer mean shorter steps. These were the cheapest measured.
 _TERMS = {32: 11, 64: 20}
@@ -64,21 +64,23 @@ def frames(
 
     def walk(carry):
         steps, start, point, frame = carry
+        walking = unfinished(carry)
         series = _series(action, rotation, stretch, point, unit)
         evaluate, reach = _expand(series, unit)
-        end = jnp.minimum(start + reach * unit, high)
+        end = jax.lax.select(walking, jnp.minimum(start + reach * unit, high), start)
         at = lambda t: evaluate((t - start) / unit)
         frame = Frame(
-            fill(frame.speed, times, lambda t: at(t).speed, start, end),
-            fill(frame.curvature, times, lambda t: at(t).curvature, start, end),
+            fill(frame.speed, times, lambda t: at(t).speed, start, end, walking),
+            fill(frame.curvature, times, lambda t: at(t).curvature, start, end, walking),
         )
-        point = _advance(series, point, (end - start) / unit, unit)
-        return steps + 1, end, point, frame
+        moved = _advance(series, point, (end - start) / unit, unit)
+        point = jax.tree.map(lambda new, old: jnp.where(walking, new, old), moved, point)
+        return steps + walking.astype(steps.dtype), end, point, frame
 
     nothing = jnp.full_like(times, jnp.nan)
     start = _start(action, leaves, stretch, low)
     carry = (jnp.zeros((), jnp.int32), low, start, Frame(nothing, nothing))
-    return jax.lax.while_loop(unfinished, walk, carry)[-1]
+    return jax.lax.while_loop(lambda carry: anywhere(unfinished(carry)), walk, carry)[-1]
 
 
 def _rate(action, m):

@@ -152,6 +152,30 @@ def test_many_times_are_as_exact_as_one(x64):
         assert many <= max(5e-6, 2 * one)
 
 
+def test_nothing_else_in_a_batch_changes_a_curve():
+    """To the bit: beside curves of one step and of many, at rest, of NaN, with sharp peaks."""
+    action = symjax.deep_linear_action((1, 2, 1))
+    times = jnp.linspace(0.0, 1.0, 101)
+
+    @jax.jit
+    @jax.vmap
+    @jax.vmap
+    def curves(w, m):
+        curve = symjax.exponential_curve(action, w, (m,))
+        return symjax.speed(curve, times), symjax.curvature(curve, times)
+
+    size = jnp.asarray([0.3, 1.0, 3.0, 8.0, 30.0, 0.0, jnp.nan, 8.0])[:, None, None]
+    w = jax.vmap(lambda key: weights(key, (1, 2, 1), jnp.float32))(
+        jax.random.split(jax.random.key(0), 8)
+    )
+    m = size * jax.random.normal(jax.random.key(1), (8, 2, 2))
+    together = curves(*jax.tree.map(lambda x: x[None], (w, m)))
+    for i in range(8):
+        alone = curves(*jax.tree.map(lambda x, i=i: jnp.stack([x[i]] * 8)[None], (w, m)))
+        for x, y in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(x[0, i], y[0, i])
+
+
 def test_zero_speed_is_nan_and_a_straight_line_is_zero():
     """Undefined where the curve rests; exactly 0, not rounding, on a line."""
     action = symjax.deep_linear_action((3, 4, 2))
