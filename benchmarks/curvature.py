@@ -235,7 +235,8 @@ def growth(what, h, calls, floor, repeats):
 
 
 def more_times(h, repeats):
-    weights = networks(max(BATCH[h][0] // 4, 1), h)
+    # Whole chunks, since a rest would be one more program whose results are copied.
+    weights = networks(max(BATCH[h][0] // 5, 1), h)
     calls = [(mapped(symjax_curvature(h, times=t), CHUNK.get(h)), weights) for t in (64, 4096)]
     return growth("4096 times for 64", h, calls, 1.5, repeats)
 
