@@ -127,11 +127,15 @@ def _read(jaxpr, kinds) -> Graph:
             values.append(made or reader.input(("input", i), variable.aval))
         outputs = reader.read(jaxpr.jaxpr, jaxpr.consts, values)
         if not refinements.changed:
-            break
-    for output in outputs:
-        if isinstance(output, Value):
-            reader.graph.outputs += [t for t, _ in output.blocks.values()]
-    return reader.graph
+            for output in outputs:
+                if isinstance(output, Value):
+                    reader.graph.outputs += [t for t, _ in output.blocks.values()]
+            return reader.graph
+    # With a layout too coarse a symmetry could be listed that is none: better none at all.
+    raise RuntimeError(
+        f"After {MOST_READINGS} readings of `apply` the parameters still had to be cut into more "
+        "pieces: this is an error of symjax; please report it with the model."
+    )
 
 
 def _assemble(graph: Graph, names, shapes) -> Symmetries:

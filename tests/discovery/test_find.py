@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symjax
+from symjax.discovery import _find
 
 from ._reference import changes, coarsest
 from .zoo import CASES, FAMILIES, case
@@ -98,6 +99,19 @@ def test_shapes_are_enough():
     shapes = jax.eval_shape(lambda: params)
     abstract = symjax.find_symmetries(apply, shapes, *jax.eval_shape(lambda: inputs))
     assert abstract.as_dict() == found("gpt2").as_dict()
+
+
+def test_a_model_that_is_not_read_to_the_end_has_no_symmetries(monkeypatch):
+    """Rather than some that are none: a reading finds that v falls into halves."""
+
+    def halves(p, x):
+        return p["u"] @ jax.nn.relu(jnp.concatenate([p["v"][:2] @ x, 2 * p["v"][2:] @ x]))
+
+    params = {"v": jnp.ones((4, 3)), "u": jnp.ones((2, 4))}
+    assert len(symjax.find_symmetries(halves, params, jnp.ones(3))) == 4
+    monkeypatch.setattr(_find, "MOST_READINGS", 1)
+    with pytest.raises(RuntimeError, match="After 1 readings of `apply`"):
+        symjax.find_symmetries(halves, params, jnp.ones(3))
 
 
 def test_the_table_can_be_read():
