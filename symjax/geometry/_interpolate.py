@@ -28,7 +28,7 @@ def fill(
     end: Float[Array, ""],
     wanted: Bool[Array, ""],
 ) -> Float[Array, " T"]:
-    """``old`` with the values at all times in [start, end] filled in, where that is wanted.
+    """``old`` with the values at all times from start to end filled in, where that is wanted.
 
     Each number is read and written once: with thousands of times that is what counts.
     """
@@ -39,7 +39,8 @@ def fill(
         return jnp.where(inside, found, old)
 
     none = jnp.asarray([1, 0], times.dtype)
-    interval = jnp.where(wanted, jnp.stack([start, end]), none)
+    ends = jnp.stack([jnp.minimum(start, end), jnp.maximum(start, end)])
+    interval = jnp.where(wanted, ends, none)
     points, eps = _POINTS[jnp.finfo(times.dtype).bits], jnp.finfo(times.dtype).eps
     if times.shape[0] <= 2 * points:
         return exactly(interval, old)
@@ -49,10 +50,11 @@ def fill(
     coefficients = mm(to_chebyshev, samples)
     # NaN, of a curve at rest, is not smooth either.
     smooth = jnp.abs(coefficients[-2:]).max() <= _TAIL * eps * samples.min()
-    place = (times - start) * (1 / jnp.where(half > 0, half, jnp.ones_like(half))) - 1
-    # The last coefficient is rounding where they are used: it has done its work.
+    place = (times - start) * (1 / jnp.where(half != 0, half, jnp.ones_like(half))) - 1
+    # Where the polynomial is used its last coefficient is rounding: it served the test above.
     value: Array = horner(mm(to_powers, coefficients[:-1]), place)
-    filled = jnp.where(jnp.abs(place) <= jnp.where(wanted, 1 + 8 * eps, -1), value, old)
+    # Where it is not used it must not reach beyond the ends either, to values that stand.
+    filled = jnp.where(jnp.abs(place) <= jnp.where(wanted & smooth, 1 + 8 * eps, -1), value, old)
     # A loop of one turn or none: in a batch of smooth curves nothing more is computed. What it
     # computes from is carried, or the compiler would move it out of the loop.
     carry = (jnp.where(smooth, none, interval), filled)
@@ -85,7 +87,7 @@ def horner(coefficients: Float[Array, " N"], x: Float[Array, " T"]) -> Float[Arr
 
 
 def _matrices(points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Chebyshev points on [-1, 1]; values there to coefficients; those but the last to powers'."""
+    """Chebyshev points on [-1, 1], values there to coefficients, all but the last to powers'."""
     angles = np.pi * (np.arange(points) + 0.5) / points
     to_chebyshev = 2 / points * np.cos(np.outer(np.arange(points), angles))
     to_chebyshev[0] /= 2

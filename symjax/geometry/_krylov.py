@@ -3,9 +3,9 @@
 Around a point c, gamma'(c + s) = sum_k s^k v_k with v_k = A^k gamma'(c) / k!. All that geometry
 needs are inner products of the v_k: one small Gram matrix turns every time into the value of a few
 short polynomials, and its diagonal says how far from c the series may be trusted. Nothing of size
-times x parameters exists, and the number of times hardly matters. The curve is walked from its
-first time to its last; the same rows give the point where the next series starts, so that a short
-curve that starts at t = 0 needs no matrix exponential at all.
+times x parameters exists, and the number of times hardly matters. The curve is walked away from
+t = 0, where rounding errors are those of w, to its last time and then to its first; the same rows
+give the point where the next series starts, so that a short curve needs no matrix exponential.
 
 The one danger is cancellation: |n| may be far smaller than |gamma''|. So the direction of v_0 is
 split off first, and the Gram matrix holds only what is at right angles to it; then
@@ -54,32 +54,38 @@ def frames(
 ) -> Frame:
     """The frames of exp(t rotation) exp(t stretch).leaves at all times."""
     low, high = times.min(), times.max()
+    origin = jnp.clip(jnp.zeros_like(low), low, high)
+    first = _start(action, leaves, stretch, origin)
     rate = _rate(action, stretch).astype(times.dtype)
     unit = 1 / jnp.where(rate > 0, rate, jnp.ones_like(rate))
 
     def unfinished(carry):
-        steps, start, *_ = carry
+        steps, back, start, *_ = carry
+        left = jnp.where(back, start > low, (start < high) | (low < origin))
         # The first step is always made: of a single time, of NaN.
-        return (steps == 0) | ((start < high) & (steps < _MOST_STEPS))
+        return (steps == 0) | (left & (steps < _MOST_STEPS))
 
     def walk(carry):
-        steps, start, point, frame = carry
+        steps, back, start, point, frame = carry
         walking = unfinished(carry)
+        turning = ~back & (start >= high) & (low < origin)
+        back |= turning
+        start = jax.lax.select(turning, origin, start)
+        point = jax.tree.map(lambda x, y: jnp.where(turning, x, y), first, point)
         series = _series(action, rotation, stretch, point, unit)
         evaluate, reach = _expand(series, unit)
-        end = jax.lax.select(walking, jnp.minimum(start + reach * unit, high), start)
+        step = reach * unit
+        end = jnp.where(back, jnp.maximum(start - step, low), jnp.minimum(start + step, high))
         at = lambda t: evaluate((t - start) / unit)
         frame = Frame(
             fill(frame.speed, times, lambda t: at(t).speed, start, end, walking),
             fill(frame.curvature, times, lambda t: at(t).curvature, start, end, walking),
         )
-        moved = _advance(series, point, (end - start) / unit, unit)
-        point = jax.tree.map(lambda new, old: jnp.where(walking, new, old), moved, point)
-        return steps + walking.astype(steps.dtype), end, point, frame
+        point = _advance(series, point, (end - start) / unit, unit)
+        return steps + walking.astype(steps.dtype), back, end, point, frame
 
     nothing = jnp.full_like(times, jnp.nan)
-    start = _start(action, leaves, stretch, low)
-    carry = (jnp.zeros((), jnp.int32), low, start, Frame(nothing, nothing))
+    carry = (jnp.zeros((), jnp.int32), jnp.asarray(False), origin, first, Frame(nothing, nothing))
     return jax.lax.while_loop(lambda carry: anywhere(unfinished(carry)), walk, carry)[-1]
 
 
@@ -93,15 +99,15 @@ def _rate(action, m):
     return jnp.stack(list(rates.values())).max()
 
 
-def _start(action, leaves, stretch, low):
-    """e^{low B} w. A loop of one turn or none: at low = 0, the usual case, nothing is computed."""
+def _start(action, leaves, stretch, time):
+    """e^{time B} w. A loop of one turn or none: at 0, the usual case, nothing is computed."""
 
     def flow(carry):
         time, leaves = carry
         scaled = jax.tree.map(lambda e: e * time.astype(e.dtype), stretch)
         return jnp.zeros_like(time), action.flow((scaled,), leaves)
 
-    return jax.lax.while_loop(lambda carry: carry[0] != 0, flow, (low, leaves))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] != 0, flow, (time, leaves))[1]
 
 
 def _advance(series, point, u, unit):

@@ -6,17 +6,18 @@ import numpy as np
 
 Cost = Callable[[np.ndarray], np.ndarray]
 WASTE = 1.4
-"""Padded over true arithmetic, of the networks that shapes are chosen for."""
+"""Cost with padding over cost without, of the networks that shapes are chosen for."""
 
 
 def padded_shapes(shapes: np.ndarray, count: int | None, cost: Cost, multiple: int) -> np.ndarray:
     """At most ``count`` padded shapes that hold networks of these ``shapes``.
 
-    ``shapes`` is (networks, dimensions) and ``cost`` maps (..., dimensions) to the arithmetic of
-    one network of that shape. Every network starts in a bucket of its own, and the two buckets
-    whose union adds the least arithmetic become one, until there are ``count``, or with None as
-    long as the padded arithmetic stays within `WASTE` times that without padding. Sizes are
-    multiples of ``multiple``, since whole vectors are faster than ragged ones on a CPU.
+    ``shapes`` is (networks, dimensions) and ``cost`` maps (..., dimensions) to what one network of
+    that shape costs. Sizes are rounded up to multiples of ``multiple``, since whole vectors are
+    faster than ragged ones on a CPU. Every shape that occurs starts as a bucket, and the two
+    buckets whose union adds the least cost become one, until there are ``count``, or with None as
+    long as the cost stays within `WASTE` times that without padding. Where rounding alone costs
+    more than that, nothing is joined.
 
     Raises:
         ValueError: where ``count`` is below 1.
@@ -68,7 +69,7 @@ def fit_to(array: np.ndarray, shape: tuple[int, ...], fill: float = 0.0) -> np.n
 
 
 def _added(corners: np.ndarray, members: np.ndarray, bucket: int, cost: Cost) -> np.ndarray:
-    """The arithmetic that joining a bucket with each other one adds; infinite where it cannot."""
+    """The cost that joining a bucket with each other one adds; infinite where it cannot."""
     apart = members * cost(corners)
     union = cost(np.maximum(corners, corners[bucket])) * (members + members[bucket])
     possible = (members > 0) & (np.arange(len(corners)) != bucket)

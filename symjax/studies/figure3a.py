@@ -41,6 +41,8 @@ ROUNDING = {"float32": 1e-4, "float64": 1e-11}
 
 MULTIPLE = 4
 """What padded sizes are multiples of."""
+OVERHEAD = 1e5
+"""What a step costs besides its arithmetic, in operations: it takes a microsecond or two."""
 FIGURE = 100
 """The figure's networks: the first ones, with padded shapes of their own."""
 SAMPLE = 300
@@ -80,8 +82,8 @@ class Config:
     """g has independent entries N(0, 1/h), or is the exponential of such a matrix."""
     buckets: int | None = None
     """Padded shapes of the first 100 networks, each compiled once, and as many of all later ones:
-    more of them compile longer and then run faster. With None as few as keep the arithmetic with
-    padding near 1.4 times that without, of the first 100 and of the 300 after them."""
+    more of them compile longer and then run faster. With None as few as keep what a step costs
+    within 1.4 times what it would without padding, of the first 100 and of the 300 after them."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and measurement."""
 
@@ -118,8 +120,10 @@ def conclude(config: Config, data: Data) -> Result:
     return Result({}, _statements(data, config), draw, notes, UNITS)
 
 
-def _padded(config: Config, indices: np.ndarray, sizes: np.ndarray) -> tuple[Any, np.ndarray]:
-    """All padded shapes, (buckets, m h k), and for networks of these (m h k) the numbers of theirs.
+def _padded(
+    config: Config, indices: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """All padded shapes, (buckets, m h k), and the number of each network's, by its (m, h, k).
 
     They are the same for any number of networks, and with them the rounding of each network: the
     figure's have shapes that fit them closely, later ones share those of a sample of their own.
@@ -127,9 +131,15 @@ def _padded(config: Config, indices: np.ndarray, sizes: np.ndarray) -> tuple[Any
     own, shared = (_corners(config, *bounds) for bounds in ((0, FIGURE), (FIGURE, FIGURE + SAMPLE)))
     later = indices >= FIGURE
     members = np.empty(len(indices), int)
-    members[~later] = assign(sizes[~later], own, arithmetic)
-    members[later] = len(own) + assign(sizes[later], shared, arithmetic)
-    return np.concatenate([own, shared]), members
+    members[~later] = assign(sizes[~later], own, _cost)
+    members[later] = len(own) + assign(sizes[later], shared, _cost)
+    corners, number = np.unique(np.concatenate([own, shared]), axis=0, return_inverse=True)
+    return corners, number.ravel()[members]
+
+
+def _cost(shapes: np.ndarray) -> np.ndarray:
+    """What a step costs, in operations: small networks share a shape, however unlike they are."""
+    return arithmetic(shapes) + OVERHEAD
 
 
 @functools.cache
@@ -137,7 +147,7 @@ def _corners(config: Config, start: int, stop: int) -> np.ndarray:
     """Padded shapes, (buckets, m h k), chosen for these networks; they hold any other, too."""
     largest = np.full((1, 3), config.largest)
     fitted = np.concatenate([_sizes(config, range(start, stop))[:, [0, 1, 3]], largest])
-    return padded_shapes(fitted, config.buckets, arithmetic, MULTIPLE)
+    return padded_shapes(fitted, config.buckets, _cost, MULTIPLE)
 
 
 def _sizes(config: Config, indices: Iterable[int]) -> np.ndarray:
@@ -231,7 +241,8 @@ def _notes(data: Data, config: Config, buckets: int, waste: float) -> list[str]:
         f"{len(left)} networks, to {np.median(left):.2g} of its start in the median and to "
         f"{left.max():.2g} at worst.",
         f"The random invertible g {g}.",
-        f"Padding to {buckets} shapes costs {waste:.2f} times the training's arithmetic.",
+        f"Padding costs {waste:.2f} times the training's arithmetic; number of padded shapes: "
+        f"{buckets}.",
         f"Singular values of sigma(gVX) below {RANK_CUT[config.dtype]:g} of the largest count as "
         "zero.",
     ]
