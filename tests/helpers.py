@@ -1,10 +1,16 @@
-"""What several test files share: one comparison and one unit of rounding error."""
+"""What several test files share: comparisons, rounding error, which parameters are slow."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+
+def slow_among(names, *slow):
+    """These parameters of a test, the named ones marked as slow."""
+    return [pytest.param(x, marks=pytest.mark.slow) if x in slow else x for x in names]
 
 
 def eps(dtype) -> float:

@@ -13,7 +13,7 @@ import symjax
 from symjax import Leg
 from symjax.actions import Block
 
-from .helpers import assert_close, eps, relative_error
+from .helpers import assert_close, eps, relative_error, slow_among
 
 
 def product(weights):
@@ -103,7 +103,7 @@ def laws(name, dtype):
     return jax.jit(residuals)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_among(CASES, "deep"))
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), dtype=st.sampled_from([jnp.float32, jnp.float64]))
 def test_laws_of_an_action(name, seed, dtype):

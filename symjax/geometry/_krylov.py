@@ -68,6 +68,7 @@ def frames(
     def walk(carry):
         steps, back, start, point, frame = carry
         walking = unfinished(carry)
+        # From its last time the walk returns to its origin, once, and goes on to its first.
         turning = ~back & (start >= high) & (low < origin)
         back |= turning
         start = jax.lax.select(turning, origin, start)

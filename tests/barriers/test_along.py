@@ -56,6 +56,7 @@ def test_derivatives_in_curve_and_loss():
     np.testing.assert_allclose(jax.jvp(lambda m: height(m, 2.0), (4.0,), (1.0,))[1], by_m)
 
 
+@pytest.mark.slow
 def test_symmetry_curves_have_no_barrier_and_their_chords_do(key):
     action = symjax.deep_linear_action((3, 4, 2))
     weights = networks.random_weights(key, (3, 4, 2))

@@ -126,6 +126,7 @@ def test_activations_that_are_not_homogeneous_are_found_out():
     assert bool(barriers.permuted_witness(w, z, leaky, 1.0).homogeneous)
 
 
+@pytest.mark.slow
 def test_eight_units_gradient_and_batch():
     key = jax.random.key(3)
     w = jax.random.normal(key, (3, 8))

@@ -10,6 +10,7 @@ import pytest
 import symjax
 from symjax.discovery import _find
 
+from ..helpers import slow_among
 from ._reference import changes, coarsest
 from .zoo import CASES, FAMILIES, case
 
@@ -64,7 +65,7 @@ def miscounted(model, symmetries):
         yield f"dimension {both} up to epsilon, not {model.approximate}"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_among(FAMILIES, "transformers", "recurrent", "frameworks"))
 def test_every_symmetry_holds_and_their_number_is_that_of_the_table(family):
     wrong = []
     for model in FAMILIES[family]:

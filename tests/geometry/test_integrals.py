@@ -58,6 +58,7 @@ def test_a_polygon_is_refused_or_exact(x64):
     np.testing.assert_allclose(symjax.length(chain, rtol=1e-3), 5.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_derivative_of_the_length(x64):
     curve = curve_of_norm(3.0)
     m = curve.stretch[0]

@@ -72,6 +72,7 @@ def test_log_rotation(x64, dtype, angles):
     assert jnp.abs(expm(log) - q).max() <= 400 * jnp.finfo(dtype).eps
 
 
+@pytest.mark.slow
 def test_derivatives_against_differences(x64):
     start = jnp.asarray(_rotation(5) @ scipy.linalg.block_diag(turn(2.5), turn(1.0), 1.0))
     noise = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 5)))

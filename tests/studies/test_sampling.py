@@ -43,6 +43,7 @@ def outputs(processes):
             process.wait()
 
 
+@pytest.mark.slow
 def test_chunks_change_no_bit_and_the_order_is_the_callers():
     for study in (SINGLE, MIXED, HOST):
         assert len({digest(study, chunk) for chunk in (1, 100, 1000)}) == 1
