@@ -116,25 +116,25 @@ def conclude(config: Config, data: Data) -> Result:
     shapes = np.stack([data[name] for name in "mhk"], axis=1)
     corners, members = _padded(config, np.arange(len(shapes)), shapes)
     waste = wasted_arithmetic(shapes, corners, members, arithmetic)
-    notes = _notes(data, config, len(np.unique(members)), waste)
+    notes = _notes(data, config, len(corners), waste)
     return Result({}, _statements(data, config), draw, notes, UNITS)
 
 
 def _padded(
     config: Config, indices: np.ndarray, sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All padded shapes, (buckets, m h k), and the number of each network's, by its (m, h, k).
+    """The padded shapes of these networks, (buckets, m h k), and the number of each network's.
 
-    They are the same for any number of networks, and with them the rounding of each network: the
-    figure's have shapes that fit them closely, later ones share those of a sample of their own.
+    A network, of sizes (m, h, k), has the same among any others, and with it the same rounding:
+    the figure's have shapes that fit them closely, later ones share those of a sample of their own.
     """
-    own, shared = (_corners(config, *bounds) for bounds in ((0, FIGURE), (FIGURE, FIGURE + SAMPLE)))
-    later = indices >= FIGURE
-    members = np.empty(len(indices), int)
-    members[~later] = assign(sizes[~later], own, _cost)
-    members[later] = len(own) + assign(sizes[later], shared, _cost)
-    corners, number = np.unique(np.concatenate([own, shared]), axis=0, return_inverse=True)
-    return corners, number.ravel()[members]
+    shapes, later = np.empty_like(sizes), indices >= FIGURE
+    for some, bounds in ((~later, (0, FIGURE)), (later, (FIGURE, FIGURE + SAMPLE))):
+        if some.any():
+            corners = _corners(config, *bounds)
+            shapes[some] = corners[assign(sizes[some], corners, _cost)]
+    corners, members = np.unique(shapes, axis=0, return_inverse=True)
+    return corners, members.ravel()
 
 
 def _cost(shapes: np.ndarray) -> np.ndarray:
@@ -174,8 +174,8 @@ def _measure(config: Config, indices: np.ndarray) -> Data:
 
     # Compilation and execution both release Python's lock. Expensive buckets go first, so that
     # the threads end together.
-    work = arithmetic(corners) * np.bincount(members, minlength=len(corners))
-    order = [b for b in map(int, np.argsort(-work)) if work[b]]
+    work = arithmetic(corners) * np.bincount(members)
+    order = map(int, np.argsort(-work))
     with ThreadPoolExecutor(max(2, len(devices))) as pool:
         found: dict[int, Outcome] = dict(chain.from_iterable(pool.map(run_bucket, order)))
     columns = zip(*(found[place] for place in range(len(indices))), strict=True)
