@@ -40,6 +40,21 @@ def _holds_now(condition):
         return bool(jnp.all(condition()))
 
 
+def nan_unless(good: Bool[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``value`` where ``good`` (broadcast against it), else NaN: how "there is none" is said.
+
+    This and `nans` are the only doors through which a NaN comes in. A NaN made as an array of its
+    own (``jnp.full_like(x, jnp.nan)``, ``jnp.asarray(jnp.nan, x.dtype)``) is computed outside jit,
+    and jax_debug_nans then stops at a good input; here it is a constant of the compiled selection.
+    """
+    return jnp.where(good, value, jnp.nan)
+
+
+def nans(shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """An array of NaN: what is not known yet. Copied from the host, see `nan_unless` for why."""
+    return jnp.asarray(np.full(shape, np.nan, dtype))
+
+
 def path_name(path: tuple[Any, ...]) -> str:
     """The name of a leaf, such as ``layers/0/weight``."""
     return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import describe, is_floating, require
+from .._checks import describe, is_floating, nan_unless, require
 from ._arguments import each_matrix, square_matrices
 from ._frechet import expm_frechet
 from ._precision import einsum, mm
@@ -118,7 +118,7 @@ def _shared_path(m, ts):
     powers = jax.lax.scan(multiply, identity, None, length=_CUTS)[1]
     far = jnp.concatenate([powers[::-1, 1], identity[:1], powers[:, 0]])
     path = mm(near, far[cut.astype(jnp.int32) + _CUTS])
-    return jnp.where(finite, path, jnp.nan)
+    return nan_unless(finite, path)
 
 
 def _short_times(m, ts):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._checks import nan_unless
 from ._arguments import each_matrix, square_matrices
 from ._frechet import solve_frechet
 from ._roots import logarithm
@@ -73,7 +74,7 @@ def _log_at_jvp(primals, tangents):
 
 def _along(log, a, e):
     """d/ds log(a + s e) at s = 0: forward mode through the square roots; NaN as the log is."""
-    return jnp.where(jnp.isnan(log), jnp.nan, each_matrix(_one_along, a, e))
+    return nan_unless(~jnp.isnan(log), each_matrix(_one_along, a, e))
 
 
 def _one_along(a, e):

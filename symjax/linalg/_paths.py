@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._checks import nan_unless
 from ._arguments import square_matrices
 from ._frechet import solve_frechet
 from ._logm import log_at, logarithms
@@ -50,9 +51,9 @@ def connecting_logs(
     # What a branch is not for it gets the identity of, so that no derivative of it is NaN.
     log = log_at(pick(one, wide, eye), pick(one, log, jnp.zeros_like(log)))
     q, p = polar(pick(two, wide, eye))
-    nan = jnp.full_like(wide, jnp.nan)
-    rotation = pick(one, jnp.zeros_like(wide), pick(two, log_rotation(q), nan))
-    stretch = pick(one, log, pick(two, _log_positive(p), nan))
+    reached = (one | two)[..., None, None]
+    rotation = nan_unless(reached, pick(one, jnp.zeros_like(wide), log_rotation(q)))
+    stretch = nan_unless(reached, pick(one, log, _log_positive(p)))
     method = jnp.where(one, ONE_EXPONENTIAL, jnp.where(two, TWO_EXPONENTIALS, NO_PATH))
     return rotation.astype(g.dtype), stretch.astype(g.dtype), method
 

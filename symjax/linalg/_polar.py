@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import nan_unless
 from ._arguments import square_matrices
 from ._frechet import solve_frechet
 from ._precision import mm
@@ -62,7 +63,7 @@ def _orthogonal_factor_jvp(primals, tangents):
 def _finite_or_nan(g: Array) -> Array:
     """One bad number spoils its own matrix, for certain and on every backend."""
     good = jnp.isfinite(g).all((-2, -1), keepdims=True)
-    return jnp.where(good, g, jnp.nan)
+    return nan_unless(good, g)
 
 
 def log_rotation(q: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
@@ -90,7 +91,7 @@ def _log_rotation(q: Array) -> Array:
     usable = (sign > 0)[..., None, None] & jnp.isfinite(q).all((-2, -1), keepdims=True)
     eye = jnp.broadcast_to(jnp.eye(q.shape[-1], dtype=q.dtype), q.shape)
     log: Array = _skew_log(jnp.where(usable, q, eye))[0]
-    return jnp.where(usable, log, jnp.nan)
+    return nan_unless(usable, log)
 
 
 @jax.jit  # so that a call outside jit is compiled once
@@ -160,7 +161,7 @@ def principal_rotation_log(q: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The principal logarithm of one rotation; NaN where an angle is pi to rounding."""
     log: Array
     log, gap = _skew_log(q)
-    return jnp.where(gap > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log, jnp.nan)
+    return nan_unless(gap > 8 * q.shape[-1] * jnp.finfo(q.dtype).eps, log)
 
 
 @principal_rotation_log.defjvp

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import nan_unless
 from ._polar import principal_rotation_log
 from ._precision import mm
 from ._taylor import add_identity, power_of_two, repeated_square
@@ -44,7 +45,7 @@ def logarithm(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array,
     error = _frobenius(_exponential(series, halvings) - centred) / _frobenius(centred)
     trusted = usable & (error <= _RESIDUAL[_bits(a)])
     log, error = _rotation_where(usable & ~trusted, centred, log, error)
-    return jnp.where(usable, log + exponent * math.log(2) * eye, jnp.nan), error
+    return nan_unless(usable, log + exponent * math.log(2) * eye), error
 
 
 def _exponential(series, halvings):
@@ -65,7 +66,7 @@ def _rotation_where(lost, a, log, error):
         # How far x is from orthogonal is how far it is from the exponential of the result.
         defect = _frobenius(mm(x.T, x) - jnp.eye(n, dtype=a.dtype)) / math.sqrt(n)
         orthogonal = defect <= 16 * math.sqrt(n) * jnp.finfo(a.dtype).eps
-        found = jnp.where(orthogonal, principal_rotation_log(x), jnp.nan)
+        found = nan_unless(orthogonal, principal_rotation_log(x))
         return jnp.zeros_like(lost), found, defect
 
     n = a.shape[-1]

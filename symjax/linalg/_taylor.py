@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._checks import nan_unless
 from ._precision import mm
 
 # Taylor's backward error is below the unit roundoff up to these norms (same paper, table 1).
@@ -92,7 +93,7 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     z = repeated_square(z, s - last)
     x = add_identity(z) * jnp.exp(mean * power_of_two(-last, a.dtype))
     x: Array = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
-    return jnp.where(size <= 2.0**MAX_SQUARINGS, x, jnp.nan)
+    return nan_unless(size <= 2.0**MAX_SQUARINGS, x)
 
 
 def power_of_two(exponent: Int[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:

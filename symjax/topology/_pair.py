@@ -3,9 +3,9 @@
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from .._checks import nan_unless
 from ..bounds._numbers import all_true
 from ..curves import AbstractCurve, Chord
 
@@ -42,5 +42,4 @@ def make_pair(p: PyTree, q: PyTree, curve: AbstractCurve, *, barrier: Array, **f
 
 def where_held(hypotheses: dict[str, Bool[Array, ""]], value: Array) -> Array:
     """The value, NaN where a hypothesis failed."""
-    held: Array = all_true(hypotheses.values())
-    return jnp.where(held, value, jnp.asarray(jnp.nan, value.dtype))
+    return nan_unless(all_true(hypotheses.values()), value)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .._checks import require_positive
+from .._checks import nans, require_positive
 from .._orbits import Acting, in_ball, norm, orbit_of
 from ._common import require_params, require_updates
 
@@ -23,7 +23,7 @@ class OrbitState(NamedTuple):
 
 def _unknown(params: PyTree) -> OrbitState:
     del params
-    return OrbitState(jnp.array(jnp.nan, jnp.float32), jnp.array(jnp.nan, jnp.float32))
+    return OrbitState(nans((), jnp.float32), nans((), jnp.float32))
 
 
 def _state(whole, rest, residual):

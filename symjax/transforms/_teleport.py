@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._checks import require, require_count, require_positive
+from .._checks import nans, require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
 from ._common import require_params, require_updates
 
@@ -90,7 +90,7 @@ def teleport(
 
     def init(params):
         del params
-        unknown = jnp.array(jnp.nan, jnp.float32)
+        unknown = nans((), jnp.float32)
         return TeleportState(jnp.zeros((), jnp.int32), unknown, unknown)
 
     def update(updates, state, params=None, *, value_fn=None, **extra):
