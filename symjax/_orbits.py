@@ -5,7 +5,7 @@ times parameters is ever formed: the tangent map and its transpose are functions
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,12 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ._checks import is_floating, require
-from .actions import Action
-from .discovery import Symmetries, Symmetry
+from .discovery import Acting as Acting, resolve
 from .groups import AbstractGroup, Algebra, ComplexScaling, GeneralLinear, Orthogonal, Product
 from .linalg._precision import computing_dtype
-
-Acting = Action | Symmetry | Iterable[Action | Symmetry]
 
 
 class Orbit(eqx.Module):
@@ -100,28 +97,25 @@ class Orbit(eqx.Module):
         return tuple(_symmetric(a.group, e) for a, e in zip(self.actions, m, strict=True))
 
 
-def orbit_of(symmetries: Acting) -> Orbit:
-    """The continuous ones among the given actions or symmetries.
+def orbit_of(symmetries: Acting, approximate: bool = False) -> Orbit:
+    """The continuous ones among the given actions or symmetries, see `resolve`.
 
-    Of a `Symmetries`, those that hold exactly. Raises ValueError where there are none.
+    Raises ValueError where there are none, or for one that is not a group action.
     """
-    if isinstance(symmetries, Symmetries):
-        symmetries = symmetries.exact
-    items = tuple(symmetries) if isinstance(symmetries, Iterable) else (symmetries,)
-    actions = []
-    for i, item in enumerate(items):
-        action = getattr(item, "action", item)
+    found = resolve(symmetries, approximate)
+    for i, symmetry in enumerate(found):
         require(
-            getattr(action, "is_group_action", False),
-            f"`symmetries[{i}]` must be a group action or a Symmetry, got {type(item).__name__}.",
+            symmetry.action.is_group_action,
+            f"`symmetries[{i}]` ('{symmetry.name}') must be a group action, got "
+            f"{type(symmetry.action).__name__}.",
         )
-        if action.group.dimension:
-            actions.append(action)
+    actions = tuple(s.action for s in found if s.group.dimension)
+    kinds = "given" if approximate else "exact ones (`approximate` adds the others)"
     require(
         len(actions) > 0,
-        f"`symmetries` must hold a continuous symmetry; none of the {len(items)} given has one.",
+        f"`symmetries` must hold a continuous symmetry; none of the {len(found)} {kinds} is one.",
     )
-    return Orbit(tuple(actions))
+    return Orbit(actions)
 
 
 def _places(action: Any, params: PyTree) -> list[int]:

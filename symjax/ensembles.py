@@ -1,6 +1,7 @@
 """Families of models from one model, and whether an ensemble of them is any use."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +21,7 @@ from ._orbits import Acting, orbit_of, scaled
 from .actions import data_action
 from .bounds import output_change
 from .linalg import expm
+from .verification._change import function_change, require_measurable
 
 
 def curve_family(curve: Callable[[Array], PyTree], ts: Float[Array, " members"]) -> PyTree:
@@ -41,7 +43,15 @@ def curve_family(curve: Callable[[Array], PyTree], ts: Float[Array, " members"])
 
 
 def orbit_family(
-    symmetries: Acting, params: PyTree, *, key: Key[Array, ""], members: int, scale: float = 0.5
+    symmetries: Acting,
+    params: PyTree,
+    *,
+    key: Key[Array, ""],
+    members: int,
+    scale: float = 0.5,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> PyTree:
     """Random points of the orbit patch around a model, as one family; the first is the model.
 
@@ -49,6 +59,10 @@ def orbit_family(
     function: they differ in everything that depends on the coordinates (weights, quantised or
     pruned or merged copies, fine-tuning), and in no output. See `data_family` for members that
     differ off the data.
+
+    Symmetries that hold only up to a norm's epsilon are left out. With ``approximate`` they are
+    used, the members are no longer one function, and what comes back is the pair (family, change):
+    for each member how much the outputs ``apply(params, *inputs)`` change, relative to their norm.
 
     Raises ValueError where no symmetry is continuous, ``members`` is below 1, or ``scale`` is not
     positive.
@@ -64,14 +78,18 @@ def orbit_family(
     """
     require_count("members", members)
     require_positive("scale", scale)
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
 
     def member(key, size):
         dtype = jax.tree.leaves(orbit.zero(params))[0].dtype
         return orbit.move(scaled(orbit.random(key, scale=scale, dtype=dtype), size), params)
 
     sizes = jnp.ones(members).at[0].set(0.0)
-    return jax.vmap(member)(jax.random.split(key, members), sizes)
+    family = jax.vmap(member)(jax.random.split(key, members), sizes)
+    if not approximate:
+        return family
+    return family, jax.vmap(lambda p: function_change(apply, inputs, params, p))(family)
 
 
 class DataFamily(eqx.Module):

@@ -1,6 +1,7 @@
 """Gauge audits: does a metric depend on the function, or on its coordinates?"""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from .._checks import require_count, require_positive, require_real_number
 from .._orbits import Acting, Orbit, ascend, norm, orbit_of, scaled
 from ..groups import Algebra
+from ..verification._change import function_change, require_measurable
 
 
 class GaugeAudit(eqx.Module):
@@ -29,6 +31,8 @@ class GaugeAudit(eqx.Module):
     """The m of the extremes, one entry per symmetry; the point is that of ``params_low``."""
     params_low: PyTree
     params_high: PyTree
+    change: Float[Array, ""] | None = None
+    """How much the outputs change at the worse of the two, relative; None without ``apply``."""
 
 
 def audit(
@@ -40,6 +44,9 @@ def audit(
     radius: float = 1.0,
     steps: int = 30,
     probes: int = 8,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> GaugeAudit:
     """Is a number that you report about a model a property of its function, or of its coordinates?
 
@@ -48,6 +55,9 @@ def audit(
     ``probes`` random elements on the sphere of that radius, of which the best counts. What it finds
     is reached, so a metric that moves is not invariant; the extremes are local, and ``invariant``
     is a statement about the points it looked at, to 1000 eps.
+
+    Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
+    function moves too, and ``change`` says by how much the outputs ``apply(params, *inputs)`` do.
 
     Raises ValueError for a metric that is not a real scalar, options that are not positive, or
     where no symmetry is continuous.
@@ -61,7 +71,8 @@ def audit(
         >>> round(float(look(lambda w: jnp.sum(w[0] ** 2)).high), 4)  # (2 e)^2
         29.5562
     """
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
     require_positive("radius", radius)
     require_count("steps", steps)
     require_count("probes", probes)
@@ -85,6 +96,8 @@ def audit(
     (m_low, p_low, low), (m_high, p_high, high) = extreme(-1.0), extreme(1.0)
     eps = float(jnp.finfo(slope.dtype).eps)
     still = (high - low) <= 1000 * eps * jnp.maximum(jnp.abs(value), jnp.abs(high))
+    changes = [function_change(apply, inputs, params, p) for p in (p_low, p_high)]
+    measured = [change for change in changes if change is not None]
     return GaugeAudit(
         value=value,
         low=low,
@@ -95,6 +108,7 @@ def audit(
         element_high=m_high,
         params_low=p_low,
         params_high=p_high,
+        change=jnp.stack(measured).max() if measured else None,
     )
 
 

@@ -1,5 +1,8 @@
 """The shortest point of an orbit, how large the orbit is, and how far apart two are."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import is_floating, require, require_count, require_finite, require_same_tree
 from .._orbits import Acting, dot, in_ball, norm, orbit_of, scaled, widen
+from ..verification._change import function_change, require_measurable
 
 
 class MinimumNorm(eqx.Module):
@@ -20,10 +24,19 @@ class MinimumNorm(eqx.Module):
     """|charges| / norm^2, which is 0 exactly at the minimum: see `symjax.transforms.charges`."""
     steps: Int[Array, ""]
     converged: Bool[Array, ""]
+    change: Float[Array, ""] | None = None
+    """How much the outputs change, relative to their norm; None without ``apply``."""
 
 
 def minimum_norm(
-    symmetries: Acting, params: PyTree, *, steps: int = 100, tolerance: float | None = None
+    symmetries: Acting,
+    params: PyTree,
+    *,
+    steps: int = 100,
+    tolerance: float | None = None,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> MinimumNorm:
     """The point of least norm on the orbit of the parameters: balanced weights.
 
@@ -37,6 +50,9 @@ def minimum_norm(
     Stops at a residual below ``tolerance`` (100 eps) or after ``steps``. Works under jit and vmap;
     has no reverse-mode derivative.
 
+    Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
+    function changes, and ``change`` says by how much the outputs ``apply(params, *inputs)`` do.
+
     Raises ValueError where no symmetry is continuous, or (outside jit) for NaN.
 
     Example:
@@ -46,7 +62,8 @@ def minimum_norm(
         >>> [round(x.item(), 5) for x in found.params], bool(found.converged)
         ([4.0, 4.0], True)
     """
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
     require_count("steps", steps)
     require(
         tolerance is None or tolerance >= 0,
@@ -85,7 +102,9 @@ def minimum_norm(
         advance,
         (start, jnp.zeros((), jnp.int32), residual(start)),
     )
-    return MinimumNorm(orbit.replace(params, w, params), norm(w), rest, k, rest <= tolerance)
+    found = orbit.replace(params, w, params)
+    change = function_change(apply, inputs, params, found)
+    return MinimumNorm(found, norm(w), rest, k, rest <= tolerance, change)
 
 
 def _halved(at, w, fits):
@@ -110,12 +129,15 @@ class OrbitDimension(eqx.Module):
     """The least singular value that counts over the largest that does not: large means certain."""
 
 
-def orbit_dimension(symmetries: Acting, params: PyTree) -> OrbitDimension:
+def orbit_dimension(
+    symmetries: Acting, params: PyTree, *, approximate: bool = False
+) -> OrbitDimension:
     """The dimensions of the orbit through the parameters and of the stabiliser there.
 
     The rank of the map from the algebra to tangent vectors, from its Gram matrix, whose size is the
     group's dimension. Singular values below sqrt(d eps) of the largest count as 0: about 1e-7 in
-    float64 and 1e-3 in float32; look at ``gap``. Directions that two symmetries share count once.
+    float64 and 1e-3 in float32; look at ``gap``. Directions that two symmetries share count once;
+    approximate symmetries count if asked.
 
     Raises ValueError where no symmetry is continuous, or (outside jit) for NaN.
 
@@ -126,7 +148,7 @@ def orbit_dimension(symmetries: Acting, params: PyTree) -> OrbitDimension:
         >>> int(found.orbit), int(found.stabiliser)
         (1, 1)
     """
-    orbit = orbit_of(symmetries)
+    orbit = orbit_of(symmetries, approximate)
     require_finite("params", params)
     flat, unravel = ravel_pytree(orbit.zero(params))
 
@@ -152,15 +174,26 @@ class OrbitDistance(eqx.Module):
     """Reached by ``params``."""
     params: PyTree
     """The nearest point found on the orbit of ``b``."""
+    change: Float[Array, ""] | None = None
+    """How much the outputs of b change on the way there, relative; None without ``apply``."""
 
 
-def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50) -> OrbitDistance:
+def orbit_distance(
+    symmetries: Acting,
+    a: PyTree,
+    b: PyTree,
+    *,
+    steps: int = 50,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
+) -> OrbitDistance:
     """How far ``a`` is from the orbit of ``b``: min over g of |a - g.b|, bounded on both sides.
 
     The upper bound is reached from b by Gauss-Newton steps in the algebra (the projection of
     a - b on the orbit's tangent space, halved until it helps), so it is a local minimum within the
     identity component. Start from matched models (`symjax.match`) for permutations, signs and
-    other components.
+    other components. ``approximate``, ``apply`` and ``inputs`` are those of `minimum_norm`.
 
     Raises ValueError for models of different structure, (outside jit) for NaN, or where no symmetry
     is continuous.
@@ -175,7 +208,8 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
     require_count("steps", steps)
     require_finite("a", a)
     require_finite("b", b)
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
     target = orbit.select(a, a)
     gap = lambda w: jax.tree.map(jnp.subtract, target, orbit.select(w, a))
 
@@ -195,4 +229,5 @@ def orbit_distance(symmetries: Acting, a: PyTree, b: PyTree, *, steps: int = 50)
     rest = [widen(x) - widen(y) for x, y in still]
     lower = norm(rest) if rest else jnp.zeros((), one.dtype)
     upper = jnp.sqrt(norm(gap(wide)) ** 2 + lower.astype(one.dtype) ** 2)
-    return OrbitDistance(lower, upper, orbit.replace(b, orbit.select(wide, a), a))
+    nearest = orbit.replace(b, orbit.select(wide, a), a)
+    return OrbitDistance(lower, upper, nearest, function_change(apply, inputs, b, nearest))

@@ -1,19 +1,21 @@
 """One representative for all models that a whole group makes of one another (host-only)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import is_concrete, require, require_finite
-from ..discovery import Symmetry
+from ..discovery import Acting, resolve
 from ..matching._elements import Element
 from ..matching._match import public_element, public_params
 from ..matching._search import balanced
 from ..matching._solvers import add
 from ..matching._state import State, element_error, push, start, with_shifts
 from ..matching._table import Factor, Table, host_leaves, make_table, to_complex
+from ..verification._change import function_change, require_measurable
 
 SIGNED = ("linear", "orthogonal", "sign", "complex")
 """Kinds of factors that still have signs (or phases) to choose once rows are in order."""
@@ -32,6 +34,7 @@ class Representative:
         undecided: the symmetries (numbers in the list) of which something was not decided at all.
         element_error: how far ``element`` takes the model from ``params``, relative to their norm:
             rounding, in float64.
+        change: how much the outputs change, relative to their norm; None without ``apply``.
     """
 
     params: PyTree
@@ -39,9 +42,17 @@ class Representative:
     margin: float
     undecided: tuple[int, ...]
     element_error: float
+    change: float | None = None
 
 
-def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representative:
+def representative(
+    symmetries: Acting,
+    params: PyTree,
+    *,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
+) -> Representative:
     """A point that depends only on the orbit, by convention; modulo the whole group (host-only).
 
     First the norm is made least over scales and matrices (`minimum_norm`) and over translations,
@@ -61,6 +72,10 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
     in a linear network with a hidden layer wider than its output: the orbit of such weights is not
     closed. Computed in float64 with NumPy.
 
+    Symmetries that hold only up to a norm's epsilon are left out, and the numbers in ``undecided``
+    count those that are used, unless ``approximate``: then the function changes, and ``change``
+    says by how much the outputs ``apply(params, *inputs)`` do, as in `symjax.match`.
+
     Raises ValueError under jit, for NaN, or where `symjax.match` would.
 
     Example:
@@ -75,7 +90,8 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
         "`representative` runs on the host: call it outside jit, on concrete parameters.",
     )
     require_finite("params", params)
-    symmetries = tuple(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    symmetries = resolve(symmetries, approximate)
     table = make_table(symmetries, params)
     leaves = host_leaves(params)
     state = balanced(table, start(table, leaves), range(len(table.factors)))
@@ -88,12 +104,15 @@ def representative(symmetries: Sequence[Symmetry], params: PyTree) -> Representa
                 margins.append(margin)
     state, undecided = _with_signs(table, state, margins)
     state = with_shifts(table, leaves, state)
+    moved = public_params(table, state, params)
+    change = function_change(apply, inputs, params, moved)
     return Representative(
-        public_params(table, state, params),
+        moved,
         public_element(table, symmetries, state, params),
         min(margins, default=1.0),
         tuple(sorted({table.factors[i].symmetry for i in undecided})),
         element_error(table, leaves, state),
+        None if change is None else float(change),
     )
 
 

@@ -5,6 +5,7 @@ Everything here runs on the host, on shapes: the values of parameters and inputs
 
 from ._find import find_symmetries as find_symmetries
 from ._report import Symmetries as Symmetries, Symmetry as Symmetry
+from ._resolve import Acting as Acting, resolve as resolve
 from ._specs import (
     actions_from_permutation_spec as actions_from_permutation_spec,
     permutation_spec as permutation_spec,

@@ -1,6 +1,6 @@
 """Permutation specs: the table of leaf to axis names that permutation matching is written with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,16 +11,18 @@ from .._checks import describe, is_floating, path_name, require
 from ..actions import Leg, LinearAction, linear_action
 from ..groups import Permutation
 from ._report import Symmetry
+from ._resolve import Acting, resolve
 
 Spec = dict[str, tuple[str | None, ...]]
 
 
-def permutation_spec(symmetries: Iterable[Symmetry], params: PyTree) -> Spec:
+def permutation_spec(symmetries: Acting, params: PyTree, *, approximate: bool = False) -> Spec:
     """The permutations as a table ``{leaf: (name of the permutation or None, for each axis)}``.
 
     Every leaf has its row. The names are P_0, P_1, ... in the order of ``symmetries``. A
     permutation of part of an axis, of blocks of it, or one that acts through another (heads inside
-    of groups) has no place in such a table and is left out; so are all other groups.
+    of groups) has no place in such a table and is left out; so are all other groups, and symmetries
+    that hold only approximately unless ``approximate``.
 
     Example:
         >>> params = {"first": jnp.ones((2, 3)), "second": jnp.ones((3, 1))}
@@ -30,11 +32,7 @@ def permutation_spec(symmetries: Iterable[Symmetry], params: PyTree) -> Spec:
     """
     spec: dict[str, Any] = {name: [None] * np.ndim(leaf) for name, leaf in _leaves(params).items()}
     names, number = list(spec), 0
-    require(
-        isinstance(symmetries, Iterable),
-        f"`symmetries` must be a list of them, got {type(symmetries).__name__}.",
-    )
-    for s in symmetries:
+    for s in resolve(symmetries, approximate):
         legs = s.action.legs if isinstance(s.action, LinearAction) else ()
         if isinstance(s.group, Permutation) and all(map(_is_whole_axis, legs)):
             for leg in legs:

@@ -1,7 +1,6 @@
 """Elements of a list of symmetries: apply, check, save and load."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,19 +10,27 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import require
-from ..discovery import Symmetry
+from ..discovery import Acting, resolve
 from ..groups import Product
 from ._membership import check_element
 from ._table import moving_actions, order_of
 
 Element: TypeAlias = tuple[Any, ...]
-"""One group element for each symmetry, in their order."""
+"""One group element for each symmetry of ``resolve(symmetries, approximate)``, in that order."""
 
 
 def apply_element(
-    symmetries: Sequence[Symmetry], element: Element, params: PyTree, *, inverse: bool = False
+    symmetries: Acting,
+    element: Element,
+    params: PyTree,
+    *,
+    inverse: bool = False,
+    approximate: bool = False,
 ) -> PyTree:
     """The parameters moved by one element of each symmetry; by their inverse if asked.
+
+    The element has an entry for each symmetry of `symjax.discovery.resolve`: for the exact ones,
+    and with ``approximate`` for all, as the function that made the element was asked.
 
     Permutations act first, then scalings, signs and matrices, then translations, whatever the order
     of the list: this is the order in which `match` hands an element back. Works under jit and vmap.
@@ -42,6 +49,7 @@ def apply_element(
         >>> [w.ravel().tolist() for w in moved]
         [[2.0, 1.0], [4.0, 3.0]]
     """
+    symmetries = resolve(symmetries, approximate)
     check_element(symmetries, element)
     actions = moving_actions(symmetries)
     groups = [a.group.groups if isinstance(a.group, Product) else (a.group,) for a in actions]
@@ -61,8 +69,10 @@ def _part(group, g, rank):
     return tuple(entry if order_of(one) == rank else nothing for one, entry, nothing in rows)
 
 
-def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Element:
-    """The element that moves nothing.
+def identity_element(
+    symmetries: Acting, dtype: Any = None, *, approximate: bool = False
+) -> Element:
+    """The element that moves nothing; an entry for each symmetry, as in `apply_element`.
 
     Example:
         >>> from symjax import Leg, SignFlip, Symmetry, linear_action, matching
@@ -70,11 +80,15 @@ def identity_element(symmetries: Sequence[Symmetry], dtype: Any = None) -> Eleme
         >>> [g.tolist() for g in matching.identity_element([flips])]
         [[1.0, 1.0]]
     """
-    return tuple(s.group.identity(dtype) for s in symmetries)
+    return tuple(s.group.identity(dtype) for s in resolve(symmetries, approximate))
 
 
-def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Element) -> None:
+def save_element(
+    path: str | Path, symmetries: Acting, element: Element, *, approximate: bool = False
+) -> None:
     """Write an element to an ``.npz`` file, with the names and groups that it belongs to (host).
+
+    ``approximate`` says which symmetries it has entries for, as in `apply_element`.
 
     Raises ValueError for an element that is not one of these symmetries, as `apply_element`.
 
@@ -88,6 +102,7 @@ def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Elem
         ...     matching.load_element(path, [flips])[0].tolist()
         [1.0, -1.0]
     """
+    symmetries = resolve(symmetries, approximate)
     check_element(symmetries, element)
     arrays: dict[str, Any] = {
         f"{i}/{k}": np.asarray(x)
@@ -103,8 +118,8 @@ def save_element(path: str | Path, symmetries: Sequence[Symmetry], element: Elem
     partial.replace(path)
 
 
-def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
-    """Read an element that `save_element` wrote (host-only).
+def load_element(path: str | Path, symmetries: Acting, *, approximate: bool = False) -> Element:
+    """Read an element that `save_element` wrote, with the same ``approximate`` (host-only).
 
     Raises ValueError for a file that is truncated or is no such file, for an element of other
     symmetries, naming the first that differs, and for numbers that are not in their group.
@@ -119,6 +134,7 @@ def load_element(path: str | Path, symmetries: Sequence[Symmetry]) -> Element:
         ...     matching.load_element(path, [flips])[0].tolist()
         [1.0, -1.0]
     """
+    symmetries = resolve(symmetries, approximate)
     moving_actions(symmetries)
     try:
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:

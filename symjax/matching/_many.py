@@ -1,7 +1,8 @@
 """Matching more than two models: all to one of them, then each to the mean of the others."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,18 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from .._checks import is_floating, require
-from ..discovery import Symmetry
+from ..discovery import Acting, Symmetry, resolve
 from ..groups import Product
+from ..verification._change import function_change, require_measurable
 from ._elements import Element
-from ._match import match, not_reached, public_element, public_params, require_matchable
+from ._match import (
+    approximation,
+    match_resolved,
+    not_reached,
+    public_element,
+    public_params,
+    require_matchable,
+)
 from ._search import SAME, squared_distance
 from ._state import State, element_error, push, start, with_shifts
 from ._table import Table, host_leaves, make_table
@@ -36,6 +45,7 @@ class ManyMatch:
         converged: whether the last round changed nothing, up to 1e-5, or left nothing to change;
             without rounds, whether the matches to the reference converged.
         notes: what a reader of the numbers must know, as in `Match`.
+        change: for each model how much its outputs change, as in `Match`; None without ``apply``.
     """
 
     elements: tuple[Element, ...]
@@ -45,12 +55,16 @@ class ManyMatch:
     history: Float[np.ndarray, " rounds_and_one"]
     converged: bool
     notes: tuple[str, ...] = ()
+    change: tuple[float, ...] | None = None
 
 
 def match_many(
-    symmetries: Sequence[Symmetry],
+    symmetries: Acting,
     models: Sequence[PyTree],
     *,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
     reference: int = 0,
     rounds: int = 10,
     restarts: int = 4,
@@ -67,8 +81,9 @@ def match_many(
     The elements are consistent around every cycle, because all lead to one place: model j in the
     coordinates of model i is g_i^-1 g_j B_j, ``apply_element(symmetries, g_i,
     apply_element(symmetries, g_j, B_j), inverse=True)``, and by way of a third model it is the
-    same. ``restarts`` and ``key`` as in `match`, which does each step; like its distance, the sum
-    is not convex, and nothing promises the least one.
+    same. ``restarts`` and ``key`` as in `match`, which does each step, and so are ``approximate``,
+    ``apply`` and ``inputs``; like its distance, the sum is not convex, and nothing promises the
+    least one.
 
     Raises ValueError for fewer than two models, models of different structure, naming the first
     leaf that differs, a NaN, or options out of range.
@@ -84,6 +99,8 @@ def match_many(
         >>> [round(w.item(), 3) for w in found.mean[0]], [g[0].tolist() for g in found.elements]
         ([1.2, 2.2], [[0, 1], [1, 0], [1, 0]])
     """
+    inputs = require_measurable(approximate, apply, inputs)
+    symmetries = resolve(symmetries, approximate)
     _check(symmetries, models, reference, rounds, restarts)
     leaves = jax.tree.leaves(models[0])
     search = _Problem(
@@ -111,7 +128,14 @@ def match_many(
         history.append(search.spread(states))
         if converged := history[-2] - history[-1] <= SETTLED * history[-2]:
             break
-    return search.result(states, reference, search.spread(begin), history, converged)
+    found = search.result(states, reference, search.spread(begin), history, converged)
+    pairs = zip(models, found.params, strict=True)
+    changes = (function_change(apply, inputs, p, q) for p, q in pairs)
+    change = tuple(float(c) for c in changes if c is not None)
+    if not change:
+        return found
+    notes = (*found.notes, *approximation(symmetries, change))
+    return dataclasses.replace(found, change=change, notes=notes)
 
 
 def _check(symmetries, models, reference, rounds, restarts):
@@ -136,7 +160,7 @@ def _check(symmetries, models, reference, rounds, restarts):
 class _Problem:
     """What all steps share: the models, also in float64, and how one of them is moved."""
 
-    symmetries: Sequence[Symmetry]
+    symmetries: tuple[Symmetry, ...]
     models: Sequence[PyTree]
     restarts: int
     key: Key[Array, ""]
@@ -148,7 +172,7 @@ class _Problem:
         """Model k matched to a target and moved by what was found, if it comes nearer to it."""
         key = jax.random.fold_in(self.key, number * len(states) + k)
         there, here = self.params(k, target), self.params(k, states[k].leaves)
-        found = match(self.symmetries, there, here, restarts=self.restarts, key=key)
+        found = match_resolved(self.symmetries, there, here, {}, self.restarts, key)
         state = _moved(self.table, self.origins[k], states[k], found.element, self.symmetries)
         distance = lambda s: squared_distance(target, s.leaves, self.floating)
         if always or distance(state) < distance(states[k]):

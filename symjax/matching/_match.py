@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from .._checks import is_concrete, is_floating, path_name, require, require_same_tree
-from ..discovery import Symmetry
+from ..discovery import Acting, Symmetry, resolve
 from ..groups import Product
 from ..linalg._precision import computing_dtype
+from ..verification._change import function_change, require_measurable
 from ._activations import push_activations
 from ._elements import Element
 from ._search import (
@@ -36,7 +38,8 @@ class Match:
     """What `match` found (host-only).
 
     Attributes:
-        element: one group element for each symmetry, in their order; see `apply_element`.
+        element: one group element for each symmetry that was used, in their order: the exact ones,
+            or with ``approximate`` all; see `apply_element`.
         params: the parameters of B, moved; by ``element`` up to ``element_error``.
         before: the distance from A to B, over all floating leaves.
         after: the distance from A to the moved B; never more than ``before``, up to rounding.
@@ -45,6 +48,8 @@ class Match:
         element_error: how far ``element`` applied to B is from ``params``, relative to their norm:
             rounding, in float64; ``notes`` warns where it is not.
         start: which start won: "as given", "anchored" or "restart 1", ...
+        change: how much the outputs of B change, relative to their norm, measured on the inputs
+            that were given with ``apply``; None without.
         notes: what a reader of the numbers must know, such as a group that the weights do not fix.
     """
 
@@ -57,13 +62,17 @@ class Match:
     start: str
     element_error: float
     notes: tuple[str, ...] = ()
+    change: float | None = None
 
 
 def match(
-    symmetries: Sequence[Symmetry],
+    symmetries: Acting,
     params_a: PyTree,
     params_b: PyTree,
     *,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
     activations: Mapping[int, tuple[Array, Array]] | None = None,
     restarts: int = 4,
     key: Key[Array, ""] | None = None,
@@ -79,14 +88,21 @@ def match(
     the order in which they can be known, from the inputs and outputs inwards; each of the
     ``restarts`` begins at random permutations, drawn with ``key``.
 
-    ``activations`` maps the number of a symmetry to a pair of arrays (samples, n): what its axis
-    holds in A and in B on the same inputs. That symmetry is then matched on these (activation
-    matching) and the others on the weights. Everything is computed in float64 with NumPy.
+    The function of B does not change: symmetries that hold only up to a norm's epsilon are left
+    out, see `symjax.discovery.resolve`. With ``approximate`` they are used like the others, and
+    ``change`` and a note say what that did to the outputs ``apply(params, *inputs)``; ``inputs`` is
+    their tuple, or a single one. With ``apply`` alone the change is measured as well.
+
+    ``activations`` maps the number of a symmetry (among those used) to a pair of arrays
+    (samples, n): what its axis holds in A and in B on the same inputs. That symmetry is then
+    matched on these (activation matching) and the others on the weights. Everything is computed in
+    float64 with NumPy.
 
     The paper's Prop. 5.2 needs such permutations and its discussion asks for them.
 
     Raises ValueError for parameters of different structure, naming the first leaf that differs; for
-    a NaN; for no symmetries; for activations that do not fit or that do not determine the element.
+    a NaN; for no symmetries; for ``approximate`` without ``apply``; for activations that do not fit
+    or that do not determine the element.
 
     Example:
         >>> import symjax
@@ -98,13 +114,25 @@ def match(
         >>> found.element[0].tolist(), found.after
         ([1, 0], 0.0)
     """
+    inputs = require_measurable(approximate, apply, inputs)
+    symmetries = resolve(symmetries, approximate)
     require_matchable(symmetries, "params_a", params_a, "params_b", params_b, restarts)
+    found = match_resolved(symmetries, params_a, params_b, activations or {}, restarts, key)
+    change = function_change(apply, inputs, params_b, found.params)
+    if change is None:
+        return found
+    notes = (*found.notes, *approximation(symmetries, [change]))
+    return dataclasses.replace(found, change=float(change), notes=notes)
+
+
+def match_resolved(symmetries, params_a, params_b, activations, restarts, key) -> Match:
+    """`match` by a tuple of symmetries, whatever they rest on, on models that fit."""
     table = make_table(symmetries, params_a)
     random = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
     target, leaves = host_leaves(params_a), host_leaves(params_b)
     floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
 
-    given, free = push_activations(table, symmetries, start(table, leaves), activations or {})
+    given, free = push_activations(table, symmetries, start(table, leaves), activations)
     best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
     search = functools.partial(
         descend, table, find_units(table, free), target, free=free, isometric=False, random=random
@@ -148,8 +176,8 @@ def require_matchable(
 ) -> None:
     """Raise ValueError unless two models can be matched by these symmetries."""
     require(
-        isinstance(symmetries, Sequence) and len(symmetries) > 0,
-        "`symmetries` must be a sequence of at least one symjax.Symmetry.",
+        len(symmetries) > 0,
+        "`symmetries` must hold at least one; approximate ones count only with `approximate`.",
     )
     require(
         isinstance(restarts, int) and restarts >= 0,
@@ -217,6 +245,14 @@ def public_params(table, state, params):
         for i, (leaf, here) in enumerate(zip(leaves, state.leaves, strict=True))
     ]
     return jax.tree.unflatten(structure, moved)
+
+
+def approximation(symmetries, changes):
+    """A note where symmetries were used that hold only approximately."""
+    names = ", ".join(f"'{s.name}'" for s in symmetries if not s.exact)
+    if names:
+        size = max(float(change) for change in changes)
+        yield f"{names} hold only approximately: the outputs change by {size:.1e} (relative)."
 
 
 def not_reached(error):

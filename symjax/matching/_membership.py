@@ -43,7 +43,8 @@ def check_element(symmetries: Sequence[Symmetry], element: Any) -> None:
         isinstance(element, tuple | list) and len(element) == len(symmetries),
         f"`element` must have one entry for each of {len(symmetries)} symmetries, got "
         f"{type(element).__name__}"
-        + (f" of {len(element)}." if isinstance(element, tuple | list) else "."),
+        + (f" of {len(element)}" if isinstance(element, tuple | list) else "")
+        + " (approximate symmetries have one only with `approximate`).",
     )
     for i, (symmetry, g) in enumerate(zip(symmetries, element, strict=True)):
         like = jax.eval_shape(symmetry.group.identity)

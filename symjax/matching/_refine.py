@@ -1,6 +1,6 @@
 """Refining a match by the loss on the straight line between the models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,12 +10,13 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import is_floating, require, require_count, require_same_tree
-from .._orbits import orbit_of
+from .._orbits import Orbit
 from ..barriers import loss_along
 from ..curves import chord
-from ..discovery import Symmetry
+from ..discovery import Acting, resolve
 from ..groups import AbstractGroup, Algebra, Product
 from ..linalg._precision import computing_dtype
+from ..verification._change import function_change, require_measurable
 from ._elements import Element, apply_element, identity_element
 from ._membership import check_element
 
@@ -24,7 +25,7 @@ class Refinement(eqx.Module):
     """What `refine` found."""
 
     element: Element
-    """One group element for each symmetry: the given one, moved in its identity component."""
+    """One group element for each symmetry used: the given one, moved in its identity component."""
     params: PyTree
     """The parameters of B moved by ``element``."""
     before: Float[Array, ""]
@@ -33,10 +34,12 @@ class Refinement(eqx.Module):
     """The mean loss on the chord at ``element``, the least of ``losses``."""
     losses: Float[Array, " steps_and_one"]
     """The mean loss at the given element and after each step."""
+    change: Float[Array, ""] | None = None
+    """How much the outputs of B change, relative to their norm; None without ``apply``."""
 
 
 def refine(
-    symmetries: Sequence[Symmetry],
+    symmetries: Acting,
     loss: Callable[[PyTree], Float[Array, ""]],
     params_a: PyTree,
     params_b: PyTree,
@@ -45,6 +48,9 @@ def refine(
     steps: int = 100,
     samples: int = 5,
     optimiser: optax.GradientTransformation | None = None,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> Refinement:
     """A match made better for merging: less loss on the straight line to A.
 
@@ -58,11 +64,16 @@ def refine(
     of 0.01 unless given. The best point that it visited is kept, so the result is never worse than
     the start; it is a local minimum at best. ``after`` is NaN where every loss was.
 
+    Symmetries that hold only up to a norm's epsilon are left out, and ``element`` has no entry for
+    them (where nothing continuous is left, the given element comes back), unless ``approximate``:
+    then the function of B changes, and ``change`` says by how much
+    the outputs ``apply(params, *inputs)`` do, as in `match`.
+
     Works under jit and vmap, and compiles the loss and its gradient once.
 
     Raises ValueError for parameters that differ in structure, an element that is not one of the
-    symmetries, a loss that is not a real scalar, options that are not positive, or where no
-    symmetry is continuous.
+    symmetries, a loss that is not a real scalar, options that are not positive, ``approximate``
+    without ``apply`` and ``inputs``, or where no symmetry is continuous.
 
     Example:
         >>> import optax
@@ -76,16 +87,24 @@ def refine(
         >>> bool(found.before > 0.1), bool(found.after < 1e-8), round(float(found.element[0]), 2)
         (True, True, 0.25)
     """
+    inputs = require_measurable(approximate, apply, inputs)
+    given_ones = resolve(symmetries, approximate=True)
+    require(
+        any(s.group.dimension for s in given_ones),
+        "`symmetries` must hold a continuous symmetry: nothing else can be refined.",
+    )
+    symmetries = resolve(given_ones, approximate)
+    everything = {"approximate": True}  # of what was resolved
     require_same_tree("params_a", params_a, "params_b", params_b)
     require_count("steps", steps)
     require_count("samples", samples)
     dtype = computing_dtype(*(x.dtype for x in jax.tree.leaves(params_b) if is_floating(x)))
-    given = identity_element(symmetries, dtype) if element is None else element
+    given = identity_element(symmetries, dtype, **everything) if element is None else element
     check_element(symmetries, given)
     given = jax.tree.map(jnp.asarray, tuple(given))
     given = jax.tree.map(lambda x: x.astype(dtype) if is_floating(x) else x, given)
     moving = [i for i, s in enumerate(symmetries) if s.group.dimension]
-    orbit = orbit_of([symmetries[i] for i in moving])
+    orbit = Orbit(tuple(symmetries[i].action for i in moving))
     optimiser = optax.adam(1e-2) if optimiser is None else optimiser
     require(
         isinstance(optimiser, optax.GradientTransformation),
@@ -100,7 +119,7 @@ def refine(
         return tuple(entries)
 
     def height(xi):
-        there = apply_element(symmetries, moved(xi), params_b)
+        there = apply_element(symmetries, moved(xi), params_b, **everything)
         return loss_along(loss, chord(params_a, there), times).mean()
 
     def step(carry, _):
@@ -119,13 +138,9 @@ def refine(
     # A step evaluates before it moves: the last one only looks at what the one before it made.
     (_, _, best, _), losses = jax.lax.scan(step, start, length=steps + 1)
     found = moved(best)
-    return Refinement(
-        found,
-        apply_element(symmetries, found, params_b),
-        losses[0],
-        jnp.nanmin(losses),
-        losses,
-    )
+    there = apply_element(symmetries, found, params_b, **everything)
+    change = function_change(apply, inputs, params_b, there)
+    return Refinement(found, there, losses[0], jnp.nanmin(losses), losses, change)
 
 
 def _after(group: AbstractGroup, m: Algebra, g: Any) -> Any:

@@ -216,13 +216,9 @@ def acts_after(other: Factor, factor: Factor) -> bool:
 
 
 def moving_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction | ShiftAction]:
-    """The actions; raises ValueError unless every one is made of legs."""
+    """The actions of resolved symmetries; raises ValueError unless every one is made of legs."""
     actions = []
     for i, symmetry in enumerate(symmetries):
-        require(
-            isinstance(symmetry, Symmetry),
-            f"`symmetries[{i}]` must be a symjax.Symmetry, got {type(symmetry).__name__}.",
-        )
         require(
             isinstance(action := symmetry.action, LinearAction | ShiftAction),
             f"`symmetries[{i}]` ('{symmetry.name}') must act through legs, as linear_action makes "

@@ -1,7 +1,5 @@
 """Task vectors in the coordinates of another model."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
@@ -9,19 +7,20 @@ from jaxtyping import PyTree
 from .._checks import is_floating, require_same_tree
 from .._orbits import widen
 from ..actions import LinearAction
-from ..discovery import Symmetry
+from ..discovery import Acting, resolve
 from ..matching import apply_element
 from ..matching._elements import Element
 from ..matching._table import moving_actions
 
 
 def transport_task_vector(
-    symmetries: Sequence[Symmetry],
+    symmetries: Acting,
     element: Element,
     base: PyTree,
     tuned: PyTree,
     *,
     inverse: bool = False,
+    approximate: bool = False,
 ) -> PyTree:
     """What fine-tuning changed, in the coordinates that an element leads to: g.tuned - g.base.
 
@@ -30,7 +29,8 @@ def transport_task_vector(
     to the difference. Where everything else is linear for a fixed element, only its linear part is
     applied, which keeps the digits of a difference that is small against the weights; where parts
     of the model move others (shifts that depend on weights, gains of a norm) both are moved and
-    subtracted. Leaves that are not floating become zeros. Works under jit and vmap.
+    subtracted. Leaves that are not floating become zeros. ``approximate`` says which symmetries the
+    element has entries for, as in `symjax.matching.apply_element`. Works under jit and vmap.
 
     Raises ValueError for models of different structure, or an element of other symmetries.
 
@@ -42,6 +42,7 @@ def transport_task_vector(
         >>> moved[0].ravel().tolist()
         [1.0, 1.0]
     """
+    symmetries = resolve(symmetries, approximate)
     require_same_tree("base", base, "tuned", tuned)
     leaves, structure = jax.tree.flatten(base)
     floating = [i for i, leaf in enumerate(leaves) if is_floating(leaf)]
@@ -51,7 +52,8 @@ def transport_task_vector(
         rows = list(leaves)
         for i, value in zip(floating, values, strict=True):
             rows[i] = value
-        return pick(apply_element(symmetries, element, structure.unflatten(rows), inverse=inverse))
+        params, options = structure.unflatten(rows), {"inverse": inverse, "approximate": True}
+        return pick(apply_element(symmetries, element, params, **options))
 
     here, there = pick(base), pick(tuned)
     if all(_affine(action) for action in moving_actions(symmetries)):

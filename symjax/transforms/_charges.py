@@ -12,7 +12,9 @@ from ..groups import Algebra
 from ._common import require_params, require_updates
 
 
-def charges(symmetries: Acting, params: PyTree) -> tuple[Algebra, ...]:
+def charges(
+    symmetries: Acting, params: PyTree, *, approximate: bool = False
+) -> tuple[Algebra, ...]:
     """The quantities that the symmetries conserve under gradient flow, one tree per action.
 
     Q(w) is the covector m -> <w, A_m w> on the algebra, A_m the generator: for a change of basis
@@ -25,7 +27,10 @@ def charges(symmetries: Acting, params: PyTree) -> tuple[Algebra, ...]:
     multiple of another, have generators of neither kind, and their Q drifts even under the flow:
     the first part of `charge_drift` at a gradient tells.
 
-    Finite groups have none and are left out. Raises ValueError where no symmetry is continuous.
+    Finite groups have none and are left out, and so are symmetries that hold only up to a norm's
+    epsilon, unless ``approximate``: their charges are conserved as far as they hold.
+
+    Raises ValueError where no symmetry is continuous.
 
     Example:
         >>> import symjax
@@ -33,18 +38,19 @@ def charges(symmetries: Acting, params: PyTree) -> tuple[Algebra, ...]:
         >>> charges(symjax.neuron_rescaling_action(2), w)[0].tolist()
         [5.0, 0.0]
     """
-    orbit = orbit_of(symmetries)
+    orbit = orbit_of(symmetries, approximate)
     return orbit.pull(orbit.select(params, params), params)
 
 
 def charge_drift(
-    symmetries: Acting, params: PyTree, updates: PyTree
+    symmetries: Acting, params: PyTree, updates: PyTree, *, approximate: bool = False
 ) -> tuple[tuple[Algebra, ...], tuple[Algebra, ...]]:
     """The change of the charges by a finite step, in two parts: (first order, second order).
 
     Q(w + u) - Q(w) = DQ(w)[u] + Q(u) for quadratic charges, exactly. The first part is 0 for
     u = -eta grad L, to rounding: what it shows is momentum, weight decay, or an optimiser that
     rescales coordinates. The second is what plain SGD loses: eta^2 Q(grad L) in each step.
+    ``approximate`` as in `charges`.
 
     Raises ValueError where no symmetry is continuous.
 
@@ -57,7 +63,7 @@ def charge_drift(
         >>> round(float(first[0]), 6), round(float(second[0]), 6)
         (0.0, -0.03)
     """
-    orbit = orbit_of(symmetries)
+    orbit = orbit_of(symmetries, approximate)
     w, u = orbit.select(params, params), orbit.select(updates, params)
     charge = lambda v: orbit.pull(v, orbit.replace(widen(params), v, params))
     slope = lambda v: jax.jvp(charge, (v,), (u,))[1]
@@ -83,11 +89,14 @@ class ChargeState(NamedTuple):
         return optax.tree.norm(self.drift) / optax.tree.norm(self.initial)
 
 
-def track_charges(symmetries: Acting) -> optax.GradientTransformationExtraArgs:
+def track_charges(
+    symmetries: Acting, *, approximate: bool = False
+) -> optax.GradientTransformationExtraArgs:
     """Watch the charges of the symmetries drift, and why; updates pass through as they are.
 
     Put it last in a chain, where the updates are the step that is taken. Its `ChargeState` sums the
-    two parts of `charge_drift` over all steps. See `charges` for what is conserved, and when.
+    two parts of `charge_drift` over all steps. See `charges` for what is conserved, and when,
+    and for ``approximate``.
 
     Raises ValueError where no symmetry is continuous, or ``params`` is not passed to ``update``.
 
@@ -100,7 +109,7 @@ def track_charges(symmetries: Acting) -> optax.GradientTransformationExtraArgs:
         >>> round(float(state[-1].drift[0]), 6)
         -0.03
     """
-    orbit = orbit_of(symmetries)
+    orbit = orbit_of(symmetries, approximate)
 
     def init(params):
         initial = charges(orbit.actions, params)

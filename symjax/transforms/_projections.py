@@ -1,6 +1,7 @@
 """Updates across the orbit only, or along it only."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import nans, require_positive
 from .._orbits import Acting, in_ball, norm, orbit_of
+from ..verification._change import function_change, require_measurable
 from ._common import require_params, require_updates
 
 
@@ -19,28 +21,34 @@ class OrbitState(NamedTuple):
     """The share of the update's norm, over the leaves that move, along the orbit: 0 to 1."""
     residual: Float[Array, ""]
     """How orthogonal the split is, relative: rounding where the least squares succeeded."""
+    change: Float[Array, ""]
+    """How much the last step changed the outputs, relative; NaN where it was not measured."""
 
 
 def _unknown(params: PyTree) -> OrbitState:
     del params
-    return OrbitState(nans((), jnp.float32), nans((), jnp.float32))
+    return OrbitState(*(nans((), jnp.float32) for _ in range(3)))
 
 
-def _state(whole, rest, residual):
+def _state(whole, rest, residual, change=None):
     # |A m|^2 = |u|^2 - |u - A m|^2, taken as a ratio and never negative.
     ratio = norm(rest) / jnp.where(norm(whole) > 0, norm(whole), 1.0)
     along = jnp.where(norm(whole) > 0, jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0)), 0.0)
-    return OrbitState(along.astype(jnp.float32), residual.astype(jnp.float32))
+    change = nans((), jnp.float32) if change is None else change
+    return OrbitState(*(x.astype(jnp.float32) for x in (along, residual, change)))
 
 
-def quotient_gradient(symmetries: Acting) -> optax.GradientTransformationExtraArgs:
+def quotient_gradient(
+    symmetries: Acting, *, approximate: bool = False
+) -> optax.GradientTransformationExtraArgs:
     """Remove from each update its component along the orbit, where the function does not change.
 
     u -> u - A (A^T A)^+ A^T u with A the tangent map of the orbit at the parameters, solved in the
     algebra's coordinates by conjugate gradients: no matrix is formed, and the stabiliser does no
     harm. The gradient of an invariant loss has no such component; momentum, adaptive rescaling,
     noise and weight decay do, so this belongs after them. It is a first-order statement: a finite
-    step still drifts along the orbit at second order.
+    step still drifts along the orbit at second order. With ``approximate`` the component along
+    symmetries that hold only up to a norm's epsilon goes too, and with it what little it did.
 
     Raises ValueError where no symmetry is continuous, or ``params`` is not passed to ``update``.
 
@@ -53,7 +61,7 @@ def quotient_gradient(symmetries: Acting) -> optax.GradientTransformationExtraAr
         >>> round(float(2.0 * v[0, 0] - 1.0 * u[0, 0]), 5) + 0.0  # the orbit's direction is (2, -1)
         0.0
     """
-    orbit = orbit_of(symmetries)
+    orbit = orbit_of(symmetries, approximate)
 
     def update(updates, state, params=None, **extra):
         del state, extra
@@ -70,7 +78,12 @@ def quotient_gradient(symmetries: Acting) -> optax.GradientTransformationExtraAr
 
 
 def orbit_constrained(
-    symmetries: Acting, *, radius: float = 1.0
+    symmetries: Acting,
+    *,
+    radius: float = 1.0,
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Keep the parameters on their orbit: fine-tune a second objective, preserve the function.
 
@@ -79,6 +92,9 @@ def orbit_constrained(
     quantisation, norm, flatness, nearness to another model), the network computes what it did.
     An m longer than ``radius`` is shortened to it. Leaves that do not move get a zero update. Put
     it last; rounding of the steps accumulates, one unit of the parameters' precision each.
+
+    Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
+    function moves, and the state says by how much each step changed ``apply(params, *inputs)``.
 
     Raises ValueError where no symmetry is continuous, ``radius`` is not positive, or ``params`` is
     not passed to ``update``.
@@ -94,7 +110,8 @@ def orbit_constrained(
         >>> [round(float(x[0, 0]), 4) for x in w]
         [1.4142, 1.4142]
     """
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
     require_positive("radius", radius)
 
     def update(updates, state, params=None, **extra):
@@ -106,9 +123,10 @@ def orbit_constrained(
         moved = orbit.select(orbit.move(in_ball(solved.value, radius), params), params)
         steps = jax.tree.map(jnp.subtract, moved, orbit.select(params, params))
         still = jax.tree.map(jnp.zeros_like, updates)
+        change = function_change(apply, inputs, params, orbit.replace(params, moved, params))
         return (
             orbit.replace(still, steps, params),
-            _state(whole, solved.rest, solved.residual),
+            _state(whole, solved.rest, solved.residual, change),
         )
 
     return optax.GradientTransformationExtraArgs(_unknown, update)

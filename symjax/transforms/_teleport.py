@@ -1,6 +1,7 @@
 """Teleportation: jump along the orbit to where the next steps do more."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import nans, require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
+from ..verification._change import function_change, require_measurable
 from ._common import require_params, require_updates
 
 Objective = Literal["gradient_norm", "curvature"]
@@ -22,6 +24,8 @@ class TeleportState(NamedTuple):
     """The gradient's norm, or the curvature along the gradient, where the jump started."""
     after: Float[Array, ""]
     """The same where it ended."""
+    change: Float[Array, ""]
+    """How much the last jump changed the outputs, relative; NaN where it was not measured."""
 
 
 def _slope_norm(loss, params):
@@ -41,6 +45,9 @@ def teleport(
     steps: int = 8,
     radius: float = 1.0,
     objective: Objective = "gradient_norm",
+    apply: Callable[..., PyTree] | None = None,
+    inputs: Any = None,
+    approximate: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Every so many steps jump along the orbit: same loss, better place (Zhao et al. 2022).
 
@@ -54,6 +61,9 @@ def teleport(
     loss(params) a scalar, as Optax's line searches want it. The step of the optimiser is taken
     first, then the jump; momenta are not moved along. Needs one gradient of the objective (a
     second, or third, derivative of the loss) per try.
+
+    Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
+    loss is not the same, and the state says by how much a jump changed ``apply(params, *inputs)``.
 
     Raises ValueError where no symmetry is continuous, for options out of range, or where ``params``
     or ``value_fn`` is not passed to ``update``.
@@ -69,7 +79,8 @@ def teleport(
         >>> bool(state[-1].after > 1.2 * state[-1].before)
         True
     """
-    orbit = orbit_of(symmetries)
+    inputs = require_measurable(approximate, apply, inputs)
+    orbit = orbit_of(symmetries, approximate)
     require_count("every", every)
     require_count("steps", steps)
     require_positive("radius", radius)
@@ -91,7 +102,7 @@ def teleport(
     def init(params):
         del params
         unknown = nans((), jnp.float32)
-        return TeleportState(jnp.zeros((), jnp.int32), unknown, unknown)
+        return TeleportState(jnp.zeros((), jnp.int32), unknown, unknown, unknown)
 
     def update(updates, state, params=None, *, value_fn=None, **extra):
         del extra
@@ -104,15 +115,20 @@ def teleport(
         )
 
         def teleported(u):
-            target, values = jump(optax.apply_updates(params, u), value_fn)
+            arrived = optax.apply_updates(params, u)
+            target, values = jump(arrived, value_fn)
+            change = function_change(apply, inputs, arrived, target)
+            change = nans((), jnp.float32) if change is None else change.astype(jnp.float32)
             rows = (orbit.select(tree, params) for tree in (target, params, u))
-            return tuple((a - b).astype(x.dtype) for a, b, x in zip(*rows, strict=True)), values
+            moved = tuple((a - b).astype(x.dtype) for a, b, x in zip(*rows, strict=True))
+            return moved, values, change
 
         def stayed(u):
-            return orbit.select(u, params), jnp.stack([state.before, state.after])
+            return orbit.select(u, params), jnp.stack([state.before, state.after]), state.change
 
         count = state.count + 1
-        moved, values = jax.lax.cond(count % every == 0, teleported, stayed, updates)
-        return orbit.replace(updates, moved, params), TeleportState(count, values[0], values[1])
+        moved, values, change = jax.lax.cond(count % every == 0, teleported, stayed, updates)
+        state = TeleportState(count, values[0], values[1], change)
+        return orbit.replace(updates, moved, params), state
 
     return optax.GradientTransformationExtraArgs(init, update)

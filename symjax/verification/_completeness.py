@@ -1,7 +1,7 @@
 """Do the symmetries explain every direction that no output sees?"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import action_of, is_floating, path_name, require
+from .._checks import is_floating, path_name, require
+from ..discovery import Acting, resolve
 from ._redundancy import Redundancy, flatten, jacobian, summary
 
 
@@ -51,16 +52,18 @@ class Completeness:
 
 
 def completeness(
-    symmetries: Sequence[Any],
+    symmetries: Acting,
     apply: Callable[..., PyTree],
     params: PyTree,
     *inputs: Any,
     key: Key[Array, ""] | None = None,
+    approximate: bool = False,
 ) -> Completeness:
     """Compare the tangents of actions with what no output sees, at generic parameters (host-only).
 
-    ``symmetries`` are actions, or what `find_symmetries` returns; those marked as approximate are
-    left out. Limits and errors are those of `redundancy`, whose rank this rests on.
+    Symmetries that hold only up to a norm's epsilon are left out and named in ``skipped``; with
+    ``approximate`` they are held to the same standard as the others, and ``false`` says what they
+    change. Limits and errors are those of `redundancy`, whose rank this rests on.
 
     Example:
         >>> weights = (jnp.ones((2, 3)), jnp.ones((3, 2)))
@@ -69,52 +72,37 @@ def completeness(
         >>> report.explained, report.missing, report.complete
         (4, 0, True)
     """
-    require_several("symmetries", symmetries)
-    for i, s in enumerate(symmetries):
+    everything = resolve(symmetries, approximate=True)
+    for i, s in enumerate(everything):
         require(
-            action_of(s).is_group_action,
+            s.action.is_group_action,
             f"`symmetries[{i}]` is not a group action: it has no tangents of its own.",
         )
     key = jax.random.key(0) if key is None else key
-    exact = [s for s in symmetries if getattr(s, "exact", True)]
-    skipped = tuple(name_of(s, i) for i, s in enumerate(symmetries) if s not in exact)
+    exact = resolve(everything, approximate)
+    skipped = () if approximate else tuple(s.name for s in everything if not s.exact)
     found = jacobian(apply, params, inputs, key)
     count = summary(found)
     tolerance = math.sqrt(np.finfo(found.factor.dtype).eps)
     left, values, right = np.linalg.svd(found.factor)
     null = right[count.rank :]
     false, inside = {}, [np.zeros((0, null.shape[1]), null.dtype)]
-    for i, (s, rows) in enumerate(zip(exact, _tangents(exact, found.params, key), strict=True)):
+    for s, rows in zip(exact, _tangents(exact, found.params, key), strict=True):
         change = np.linalg.norm(rows @ found.factor.T, axis=1) / values[0]
         true = change <= 10 * tolerance
         inside.append(rows[true])
         if not true.all():
-            false[name_of(s, i)] = float(change.max())
+            false[s.name] = float(change.max())
     spanned = _span(np.concatenate(inside) @ null.T, tolerance)
     rest = _complement(spanned, len(null)) @ null
     del left
     return Completeness(count, len(spanned), _shares(rest, found.params), false, skipped)
 
 
-def name_of(symmetry: Any, position: int) -> str:
-    """The name of a symmetry, or of an action by its group and position."""
-    if hasattr(symmetry, "name"):
-        return symmetry.name
-    return f"action {position} ({type(symmetry.group).__name__})"
-
-
-def require_several(name: str, actions: Any) -> None:
-    """Raise ValueError unless an argument is a sequence of actions or symmetries."""
-    require(
-        isinstance(actions, Sequence),
-        f"`{name}` must be a list of actions or symmetries, got {type(actions).__name__}.",
-    )
-
-
 def _tangents(symmetries, params, key):
     """For each action more random tangents of unit length than its group has dimensions."""
     dtype = np.result_type(*(x.dtype for x in jax.tree.leaves(params) if is_floating(x)))
-    actions = [action_of(s) for s in symmetries]
+    actions = [s.action for s in symmetries]
 
     @jax.jit
     def draw(params, key):

@@ -1,6 +1,6 @@
 """Does an action leave a model's outputs unchanged, and is it an action?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import (
-    action_of,
-    is_floating,
-    require,
-    require_callable,
-    require_floating_leaves,
-)
+from .._checks import action_of, is_floating, require, require_callable, require_floating_leaves
+from ..discovery import Acting, resolve
 from ..groups import GeneralLinear
-from ._completeness import name_of, require_several
 from ._generic import concrete_inputs, generator, generic_params
 
 DRAWS = 4
@@ -33,6 +27,9 @@ class Verification:
     map is not a group action. ``tolerance`` is in the same units. The rest are hypotheses:
     ``same_tree`` (structure, shapes and dtypes kept), ``in_group`` (the elements drawn are
     elements: invertible, positive, ...), ``finite``, ``moved`` (some parameter did move).
+
+    A symmetry that claims to hold only up to a norm's epsilon is ``approximate``: the change of the
+    outputs is measured and reported, but is no hypothesis of it.
     """
 
     name: str
@@ -45,6 +42,7 @@ class Verification:
     finite: bool
     moved: bool
     tolerance: float
+    approximate: bool = False
 
     @property
     def hypotheses(self) -> dict[str, bool]:
@@ -56,17 +54,30 @@ class Verification:
             "finite": self.finite,
             "moved": self.moved,
             "group_action": all(r <= self.tolerance for r in residuals),
-            "outputs_unchanged": self.output_change <= self.tolerance,
-        }
+        } | ({} if self.approximate else {"outputs_unchanged": self.outputs_unchanged})
+
+    @property
+    def outputs_unchanged(self) -> bool:
+        """Whether the outputs changed by no more than rounding."""
+        return self.output_change <= self.tolerance
+
+    @property
+    def status(self) -> str:
+        """What was seen: "exact", "approximate" (as it claims to be), or "fails"."""
+        if not self.holds:
+            return "fails"
+        return "approximate" if self.approximate else "exact"
 
     @property
     def holds(self) -> bool:
-        """Whether every hypothesis is true."""
+        """Whether every hypothesis is true; ``status`` says what of."""
         return all(self.hypotheses.values())
 
     def __str__(self) -> str:
         failed = [name for name, true in self.hypotheses.items() if not true]
-        verdict = "holds" if not failed else f"FAILS ({', '.join(failed)})"
+        verdict = f"FAILS ({', '.join(failed)})"
+        if not failed:
+            verdict = "approximate, as it claims" if self.approximate else "holds"
         if self.composition is None:
             axioms = "axioms skipped: not a group action"
         else:
@@ -92,7 +103,7 @@ def verify(
 ) -> Verification:
     """Move parameters by random elements and compare the outputs (host-only).
 
-    ``action`` is an action or a `Symmetry`. By default every draw starts from generic parameters
+    ``action`` is one action or `Symmetry`. By default every draw starts from generic parameters
     near ``params``: biases of zero and gains of one hide failures; with ``randomise`` False they
     are used as they are. ``scale`` is the size of the group elements' generators. Abstract
     parameters and inputs are drawn.
@@ -111,11 +122,12 @@ def verify(
         ['outputs_unchanged']
     """
     options = {"randomise": randomise, "scale": scale, "tolerance": tolerance}
+    action_of(action)  # one, not several
     return verify_all([action], apply, params, *inputs, key=key, **options)[0]
 
 
 def verify_all(
-    actions: Sequence[Any],
+    actions: Acting,
     apply: Callable[..., PyTree],
     params: PyTree,
     *inputs: Any,
@@ -125,6 +137,9 @@ def verify_all(
     tolerance: float = 200.0,
 ) -> tuple[Verification, ...]:
     """`verify` for several actions, or all that `find_symmetries` returned, in one compilation.
+
+    There is a row for each of them, the approximate ones among them; those are measured and do not
+    fail by changing the outputs, so ``all(row.holds for row in ...)`` says that the table is right.
 
     Example:
         >>> weights = (jnp.ones((3, 2)), jnp.ones((2, 3)))
@@ -136,9 +151,8 @@ def verify_all(
     """
     require_callable("apply", apply)
     require_floating_leaves(params)
-    require_several("actions", actions)
-    given, actions = actions, [action_of(a) for a in actions]
-    names = [name_of(a, i) for i, a in enumerate(given)]
+    symmetries = resolve(actions, approximate=True, name="actions")
+    actions = [s.action for s in symmetries]
     fitting = [a for a in actions if _keeps_tree(a, params)]
     rng = generator(key)
     inputs = concrete_inputs(inputs, rng)
@@ -155,8 +169,7 @@ def verify_all(
         found = measure(points, inputs, jax.random.split(key, DRAWS))
         rows = {id(a): row for a, row in zip(fitting, jax.device_get(found), strict=True)}
     return tuple(
-        _verification(name, rows.get(id(a)), tolerance)
-        for name, a in zip(names, actions, strict=True)
+        _verification(symmetry, rows.get(id(symmetry.action)), tolerance) for symmetry in symmetries
     )
 
 
@@ -261,14 +274,14 @@ def _finite(tree):
     return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)
 
 
-def _verification(name, row, tolerance):
+def _verification(symmetry, row, tolerance):
+    approximate = not symmetry.exact
     if row is None:
-        return Verification(
-            name, float("nan"), None, None, None, False, False, False, False, tolerance
-        )
+        nothing = (float("nan"), None, None, None, False, False, False, False)
+        return Verification(symmetry.name, *nothing, tolerance, approximate)
     axioms = ("composition", "inverse", "identity")
     return Verification(
-        name,
+        symmetry.name,
         float(row["output_change"]),
         *(float(row[a]) if a in row else None for a in axioms),
         same_tree=True,
@@ -276,4 +289,5 @@ def _verification(name, row, tolerance):
         finite=not row["not_finite"],
         moved=bool(row["moved"]),
         tolerance=tolerance,
+        approximate=approximate,
     )

@@ -76,9 +76,9 @@ MISTAKES = {
         lambda: symjax.verify(ONE, mlp, PARAMS, X, key=0),
         "`key` must be a key such as",
     ),
-    "one for several": (
-        lambda: symjax.verify_all(ONE, mlp, PARAMS, X, key=KEY),
-        "`actions` must be a list of actions or symmetries, got Symmetry",
+    "a name for actions": (
+        lambda: symjax.verify_all(["units"], mlp, PARAMS, X, key=KEY),
+        r"`actions\[0\]` must be an action, a symjax.Symmetry, or an iterable of these, got str",
     ),
     "no inputs to draw": (
         lambda: symjax.redundancy(lambda p: p["v"], PARAMS),
@@ -92,9 +92,9 @@ MISTAKES = {
         lambda: symjax.redundancy(nothing, PARAMS, X),
         "`apply` gives no floating-point output",
     ),
-    "one for a list": (
-        lambda: symjax.completeness(ONE, mlp, PARAMS, X),
-        "`symmetries` must be a list of actions or symmetries, got Symmetry",
+    "a dictionary of symmetries": (
+        lambda: symjax.completeness({"units": ONE}, mlp, PARAMS, X),
+        "`symmetries` must be an action, a symjax.Symmetry, or an iterable of these, got dict",
     ),
     "the curve of a permutation": (
         lambda: symjax.exponential_curve(
@@ -127,8 +127,8 @@ MISTAKES = {
         r"`params` has no leaf 'v'; its leaves are \['w'\]",
     ),
     "one for a spec": (
-        lambda: permutation_spec(ONE, PARAMS),
-        "`symmetries` must be a list of them, got Symmetry",
+        lambda: permutation_spec(PARAMS, PARAMS),
+        "`symmetries` must be an action, a symjax.Symmetry, or an iterable of these, got",
     ),
     "a model without arrays": (
         lambda: symjax.from_equinox(eqx.nn.Identity()),
