@@ -13,6 +13,7 @@ class Relations:
     def __init__(self, modulus: int = 0):
         self.modulus = modulus
         self.rows: dict[Any, Row] = {}
+        self.fresh: dict[Any, int] = {}  # how many rows there were when a row held no other pivot
 
     def combine(self, row: Row, other: Mapping, factor: Fraction | int = 1) -> None:
         """Row += factor * other, in place."""
@@ -26,8 +27,14 @@ class Relations:
 
     def reduce(self, row: Mapping) -> Row:
         """The row with every pivot eliminated."""
-        result: Row = {}
         waiting = {u: c for u, c in row.items() if not self.modulus or c % 2}
+        for u in waiting:
+            self._refresh(u)
+        return self._substitute(waiting)
+
+    def _substitute(self, waiting: Row) -> Row:
+        """What is left of a row, used up, whose pivots' rows hold no other pivots."""
+        result: Row = {}
         while waiting:
             u, value = waiting.popitem()
             if u in self.rows:
@@ -43,6 +50,25 @@ class Relations:
             else:
                 self.combine(result, {u: value})
         return result
+
+    def _refresh(self, pivot: Any) -> None:
+        """Eliminate the other pivots in a pivot's row, once for all: they may be many deep."""
+        path = [pivot]
+        while path:
+            u = path[-1]
+            if u not in self.rows or self.fresh.get(u) == len(self.rows):
+                path.pop()
+                continue
+            others = [v for v in self.rows[u] if v != u and v in self.rows]
+            stale = [v for v in others if self.fresh.get(v) != len(self.rows)]
+            if stale:
+                path += stale
+                continue
+            if others:
+                rest = self._substitute({v: c for v, c in self.rows[u].items() if v != u})
+                self.rows[u] = {u: self.rows[u][u], **dict(reversed(rest.items()))}
+            self.fresh[u] = len(self.rows)
+            path.pop()
 
     def add(self, row: Mapping) -> bool:
         """Add an equation; False where it followed from those there are."""

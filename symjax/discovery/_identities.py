@@ -106,17 +106,33 @@ def _contraction(node: Node, kept: dict[int, int]) -> Form:
 
 
 class Identities:
-    """Questions about sums of tensors, answered once each."""
+    """Questions about sums of tensors, answered once each.
+
+    A question is a generator: it yields the questions that it leads to, and gets their answers.
+    """
 
     def __init__(self):
         self.known: dict = {}
 
+    def _answer(self, *question):
+        # On a list of our own: a deep model leads to more questions than Python nests calls.
+        waiting, asked, answer = [], question, None
+        while question not in self.known:
+            if asked in self.known:
+                answer = self.known[asked]
+            else:
+                waiting.append((asked, getattr(self, asked[0])(*asked[1:])))
+                answer = None
+            try:
+                asked = waiting[-1][1].send(answer)
+            except StopIteration as end:
+                asked, _ = waiting.pop()
+                self.known[asked] = end.value
+        return self.known[question]
+
     def parameters(self, tensor: Tensor) -> Polynomial | None:
         """A tensor as a polynomial of leaves (labels are its positions); None if it is not."""
-        key = ("parameters", tensor.number)
-        if key not in self.known:
-            self.known[key] = self._parameters(tensor)
-        return self.known[key]
+        return self._answer("_parameters", tensor)
 
     def _parameters(self, tensor):
         value = constant_number(tensor)
@@ -129,7 +145,7 @@ class Identities:
             return None
         parts = []
         for operand, labels in node.operands:
-            inner = self.parameters(operand)
+            inner = yield "_parameters", operand
             if inner is None or len(inner) > 4:
                 return None
             parts.append({m.rename(lambda p, x=labels: x[p]): c for m, c in inner.items()})
@@ -161,17 +177,13 @@ class Identities:
         """
         if tensor.narrow:
             return None
-        key = (tensor.number, gone, weight)
-        if key not in self.known:
-            self.known[key] = None  # of a question that leads to itself
-            form = self._form(tensor, gone, weight)
-            symbolic = form is None or any(isinstance(k, tuple) for k in form)
-            self.known[key] = None if symbolic else form
-        return self.known[key]
+        form = self._answer("_form", tensor, gone, weight)
+        symbolic = form is None or any(isinstance(k, tuple) for k in form)
+        return None if symbolic else form
 
     def _form(self, tensor, gone, weight):
         """As `functional`, with symbols (tuples) for sums that are not known themselves."""
-        polynomial = self.parameters(tensor)
+        polynomial = yield "_parameters", tensor
         if polynomial is not None:
             total: Form = {}
             for m, c in polynomial.items():
@@ -180,9 +192,9 @@ class Identities:
         node = tensor.node
         found = None
         if node is not None and node.kind == "linear":
-            found = self._of_linear(node, gone, weight)
+            found = yield from self._of_linear(node, gone, weight)
         elif node is not None and node.kind == "product" and not node.frozen:
-            found = self._of_product(node, gone, weight)
+            found = yield from self._of_product(node, gone, weight)
         if found is None and weight == ONE and node is not None and _is_contraction(node):
             kept = {x: p for p, x in enumerate(node.out_labels) if p not in gone}
             found = _contraction(node, kept)
@@ -221,9 +233,9 @@ class Identities:
             for size in sizes.values():
                 count *= size
             if own:
-                form = self._form(operand[0], own, moved)
+                form = yield "_form", operand[0], own, moved
             elif moved == ONE:
-                form = self._symbols(operand[0])
+                form = yield "_symbols", operand[0]
             else:
                 form = None
             form = self._outside(node, form, operand) if form else form
@@ -237,7 +249,7 @@ class Identities:
 
         A symbol ends in pairs (index of what is summed, position of the tensor).
         """
-        polynomial = self.parameters(tensor)
+        polynomial = yield "_parameters", tensor
         if polynomial is not None:
             return polynomial
         factor, node = Fraction(1), tensor.node
@@ -251,7 +263,7 @@ class Identities:
             inner, labels = node.operands[0]
             gone = frozenset(i for i, x in enumerate(labels) if x in node.summed)
             pairs = {i: at[node.out_labels.index(x)] for i, x in enumerate(labels) if i not in gone}
-            form = _moved(self._form(inner, gone, ONE), pairs)
+            form = _moved((yield "_form", inner, gone, ONE), pairs)
             if form is not None:
                 total: Form = {}
                 add_into(total, form, factor * fraction(node.coefficients[0]))
@@ -272,9 +284,9 @@ class Identities:
             if inside is None or inside[2]:
                 continue
             if not labels & set(factor[1]):
-                found = self._beside(node, rest, factor, inside[0], weight)
+                found = yield from self._beside(node, rest, factor, inside[0], weight)
             else:
-                found = self._weighted(node, rest, factor, inside[0], weight)
+                found = yield from self._weighted(node, rest, factor, inside[0], weight)
             if found is not None:
                 total: Form = {}
                 add_into(total, found, coefficient)
@@ -296,16 +308,17 @@ class Identities:
             inner, labels = reciprocal.operands[0]
             # The divisor's labels in this node, index by index of what it is a sum of.
             named = {x: factor[1][i] for i, x in enumerate(reciprocal.out_labels)}
-            below = _moved(self._symbols(inner), {p: named[x] for p, x in enumerate(labels)})
-            above = _moved(self._form(rest[0], own, ONE), dict(enumerate(rest[1])))
+            below = yield "_symbols", inner
+            below = _moved(below, {p: named[x] for p, x in enumerate(labels)})
+            above = _moved((yield "_form", rest[0], own, ONE), dict(enumerate(rest[1])))
             if above and above == below:
                 return {ONE: Fraction(1)}
-        form = self._form(rest[0], own, moved[1])
+        form = yield "_form", rest[0], own, moved[1]
         return {} if form == {} else None
 
     def _weighted(self, node, rest, factor, own, weight):
         """Sum (rest * factor * weight), the factor being made of parameters."""
-        polynomial = self.parameters(factor[0])
+        polynomial = yield "_parameters", factor[0]
         if polynomial is None or len(polynomial) != 1:
             return None
         ((only, coefficient),) = polynomial.items()
@@ -314,7 +327,7 @@ class Identities:
         whole = here.times(weight.rename(lambda p: node.out_labels[p]))
         if not whole.labels <= set(position):
             return None
-        form = self._form(rest[0], own, whole.rename(lambda x: position[x]))
+        form = yield "_form", rest[0], own, whole.rename(lambda x: position[x])
         form = self._outside(node, form, rest) if form is not None else None
         if form is None:
             return None

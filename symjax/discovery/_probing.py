@@ -7,7 +7,7 @@ counts as found where no point contradicts it beyond rounding: of either sign, o
 ten, and beside every number that the composite holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -84,17 +84,21 @@ def _node(graph: Graph, old: Node, source: Tensor, new: "Probed") -> Node:
 def composites(graph: Graph) -> Iterator[Composite]:
     """The largest composites among the nodes that an output depends on."""
     nodes = graph.live_nodes()
-    above: dict[int, tuple[Tensor, ...]] = {}  # what all paths to a tensor come through, in order
+    above: dict[int, Tensor] = {}  # the last tensor that all paths to one come through
+    depth: dict[int, int] = {}
     inside: dict[int, Tensor] = {}
     for node in nodes:
         moving = _operands(node)
         if not moving:
             continue
-        lines = [(*above.get(t.number, ()), t) for t in moving]
-        shared = tuple(t for t in lines[0] if all(t in line for line in lines))
-        if shared and shared[0].has_params:
-            above[node.out.number] = shared
-            inside[node.out.number] = shared[0]
+        last = _meeting(moving, above, depth)
+        if last is None:
+            continue
+        first = inside.get(last.number, last)
+        if first.has_params:
+            above[node.out.number] = last
+            depth[node.out.number] = depth.get(last.number, 0) + 1
+            inside[node.out.number] = first
     made = {node.out.number: node for node in nodes}
     leaving = {
         t.number
@@ -104,6 +108,21 @@ def composites(graph: Graph) -> Iterator[Composite]:
     }
     for number in sorted(leaving):
         yield _composite(made, inside[number], made[number].out)
+
+
+def _meeting(
+    tensors: Sequence[Tensor], above: dict[int, Tensor], depth: dict[int, int]
+) -> Tensor | None:
+    """The last tensor that all paths to any of some come through."""
+    a, *others = tensors
+    for b in others:
+        while a is not b:
+            if depth.get(a.number, 0) < depth.get(b.number, 0):
+                a, b = b, a
+            if a.number not in above:
+                return None
+            a = above[a.number]
+    return a
 
 
 def _operands(node: Node) -> list[Tensor]:

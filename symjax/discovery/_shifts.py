@@ -40,7 +40,8 @@ class Shifts:
         self.nodes, self.outputs, self.stacked = nodes, outputs, stacked
         self.identities = Identities()
         self.offered: dict[int, dict[Monomial, None]] = {}
-        self.tensors: dict[int, Tensor] = {}
+        self.tensors = {t.number: t for node in nodes for t, _ in node.sides}
+        self.tensors |= {t.number: t for t in outputs}
         self.unseen = Unseen(nodes)
         for _ in range(MOST_WALKS):
             before = sum(map(len, self.offered.values()))
@@ -84,7 +85,6 @@ class Shifts:
         if tensor.number not in self.forms:
             form: Form = {}
             if tensor.kind in ("leaf", "carry"):
-                self.tensors[tensor.number] = tensor
                 own = [*_free_functions(tensor), *self.offered.get(tensor.number, ())]
                 for monomial in self.unseen.among(tensor, own):
                     unknown = (tensor.number, monomial)
@@ -222,12 +222,8 @@ class Shifts:
 
     def _symbol(self, tensor, labels):
         """A factor as a polynomial of leaves, or as itself."""
-        self.tensors[tensor.number] = tensor
         polynomial = self.identities.parameters(tensor)
         if polynomial is not None:
-            for m in polynomial:
-                for what, _, _ in m.others:
-                    self.tensors.setdefault(what, _tensor_inside(tensor, what))
             return {m.rename(lambda p: labels[p]): c for m, c in polynomial.items()}
         return {canonical([(tensor.number, 1, labels)]): Fraction(1)}
 
@@ -267,8 +263,6 @@ class Shifts:
                 if self.identities.functional(x, frozenset({own}), weight) is None:
                     continue
                 shape = weight.rename(lambda p, x=names, w=labels: w.index(x[p]))
-                for what, _, _ in shape.others:
-                    self.tensors.setdefault(what, _tensor_inside(x, what))
                 free = [(("shift", kind_of(tensor, rest)), 1, tuple(_by_kind(tensor, rest)))]
                 held = self.offered.setdefault(tensor.number, {})
                 held[canonical([*free, *shape.factors])] = None
@@ -409,14 +403,3 @@ def _bare_leaf(tensor, labels):
             return None, ()
         tensor, labels = inner, tuple(name.get(x) for x in inner_labels)
     return (tensor, labels) if tensor.kind in ("leaf", "carry") else (None, ())
-
-
-def _tensor_inside(tensor, number):
-    """The tensor with a number among those that a tensor is computed from."""
-    waiting = [tensor]
-    while waiting:
-        here = waiting.pop()
-        if here.number == number:
-            return here
-        waiting += [t for t, _ in here.node.operands] if here.node else []
-    raise AssertionError(number)

@@ -75,15 +75,15 @@ class Spaces:
 
     def find(self, index: Index) -> tuple[Index, int, Exponents]:
         """(root, dual, exponents): the index moves by D^e g D^-e, or D^e g^-T D^-e if dual."""
-        parent = self.parents.get(index)
-        if parent is None:
-            return index, 0, Counter()
-        above, flip, exponents = parent
-        root, flip2, exponents2 = self.find(above)
-        total = _plus(exponents, exponents2, -1 if flip else 1)
-        result = (root, flip ^ flip2, total)
-        if root != index:
-            self.parents[index] = result
+        path = [index]
+        while (parent := self.parents.get(path[-1])) is not None:
+            path.append(parent[0])
+        result = (path.pop(), 0, Counter())
+        for here in reversed(path):  # each then has the root as its parent
+            _, flip, exponents = self.parents[here]
+            total = _plus(exponents, result[2], -1 if flip else 1)
+            result = (result[0], flip ^ result[1], total)
+            self.parents[here] = result
         return result
 
     def unite(self, a: Index, b: Index, dual: int = 0, exponents: Exponents | None = None) -> None:
