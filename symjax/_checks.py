@@ -73,31 +73,57 @@ def require_finite(name: str, tree: PyTree) -> None:
 
 
 def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
-    """Raise ValueError unless two trees agree in structure, shapes and dtypes; names a leaf."""
+    """Raise ValueError unless two trees agree in structure, shapes and dtypes; names a leaf.
+
+    Leaves are compared by their names first: models of two widths may differ in the static data of
+    their containers, and the leaf with its two shapes says more than these.
+    """
+    rows_a, rows_b = _named_leaves(a), _named_leaves(b)
+    for name, x in rows_a.items():
+        if name in rows_b and x != rows_b[name]:
+            raise ValueError(
+                f"`{name_a}` and `{name_b}` differ at leaf '{name}': {x} and {rows_b[name]}."
+            )
+    for name, rows, other_name, other in (
+        (name_a, rows_a, name_b, rows_b),
+        (name_b, rows_b, name_a, rows_a),
+    ):
+        for leaf in rows:
+            if leaf not in other:
+                raise ValueError(
+                    f"`{name_a}` and `{name_b}` must have the same tree structure: leaf '{leaf}' "
+                    f"({rows[leaf]}) is in `{name}` and not in `{other_name}`."
+                )
     if jax.tree.structure(a) != jax.tree.structure(b):
         raise ValueError(
-            f"`{name_a}` and `{name_b}` must have the same tree structure"
-            f"{_first_difference(name_a, a, name_b, b)}, got {jax.tree.structure(a)} and "
-            f"{jax.tree.structure(b)}."
+            f"`{name_a}` and `{name_b}` must have the same tree structure. Their leaves agree; "
+            f"their containers or static data do not: {_shortened(jax.tree.structure(a))} and "
+            f"{_shortened(jax.tree.structure(b))}."
         )
-    leaves_a = jax.tree_util.tree_flatten_with_path(a)[0]
-    for (path, x), y in zip(leaves_a, jax.tree.leaves(b), strict=True):
-        x_is, y_is = describe(x), describe(y)
-        if x_is != y_is:
-            raise ValueError(
-                f"`{name_a}` and `{name_b}` differ at leaf '{path_name(path)}': {x_is} and {y_is}."
-            )
 
 
-def _first_difference(name_a: str, a: PyTree, name_b: str, b: PyTree) -> str:
-    """Says which leaf only one of two trees has, if it is not the containers that differ."""
-    names = [
-        [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-        for tree in (a, b)
-    ]
-    rows = [(name_a, *names), (name_b, *reversed(names))]
-    alone = [(name, own) for name, mine, other in rows for own in mine if own not in set(other)]
-    return f" (leaf '{alone[0][1]}' is in `{alone[0][0]}` alone)" if alone else ""
+def _named_leaves(tree):
+    """A description of every leaf, by its name."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path_name(path): describe(leaf) for path, leaf in leaves}
+
+
+def _shortened(structure):
+    text = str(structure)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def require_key(key: Any, name: str = "key") -> None:
+    """Raise ValueError unless an argument is one key of JAX: typed, or a row of unsigned numbers.
+
+    Named as the argument, because what JAX says of a plain number names its own insides.
+    """
+    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,))
+    require(
+        raw or (typed and key.shape == ()),
+        f"`{name}` must be one key, such as jax.random.key(0), got {describe(key)}.",
+    )
 
 
 def is_floating(leaf: Any) -> bool:
@@ -168,17 +194,34 @@ def require_unit_time(t: Float[Array, ""]) -> None:
     )
 
 
-def require_positive(name: str, value: float) -> None:
-    """ValueError unless a static option is a positive number."""
+def require_positive(name: str, value: Any) -> None:
+    """ValueError unless an option is a positive number, as far as its value is known.
+
+    One that is traced, as `optax.inject_hyperparams` hands it over, must be one real number.
+    """
+    number = isinstance(value, int | float) or (_is_scalar(value) and not value.dtype == bool)
     require(
-        isinstance(value, int | float) and 0 < value < float("inf"),
+        number and (not is_concrete(value) or bool(0 < value < float("inf"))),
         f"`{name}` must be a positive number, got {value!r}.",
     )
 
 
-def require_count(name: str, value: int) -> None:
-    """ValueError unless a static option is a positive integer."""
-    require(_is_count(value), f"`{name}` must be a positive integer, got {value!r}.")
+def require_count(name: str, value: Any, *, traced: bool = False) -> None:
+    """ValueError unless an option is a positive integer; ``traced`` ones as far as they are known.
+
+    A count that gives an array its shape must be static.
+    """
+    if traced and _is_scalar(value) and jnp.issubdtype(value.dtype, jnp.integer):
+        fits = not is_concrete(value) or bool(value >= 1)
+    else:
+        fits = _is_count(value)
+    require(fits, f"`{name}` must be a positive integer, got {value!r}.")
+
+
+def _is_scalar(value):
+    """Whether a value is an array of one real number, which may be traced."""
+    real = hasattr(value, "dtype") and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    return real and jnp.shape(value) == ()
 
 
 def _is_count(value):

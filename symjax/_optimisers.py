@@ -21,15 +21,37 @@ Params = PyTree[Float[Array, "..."]]
 Loss = Callable[[Params], Float[Array, ""]]
 
 
+_REFUSALS = "unexpected keyword argument", "required keyword-only argument"
+
+
 def permissive(
     optimiser: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser, also under strict promotion: Optax raises floats to integer powers."""
+    """The optimiser, also under strict promotion: Optax raises floats to integer powers.
+
+    Its ``update`` may be given more than the optimiser takes.
+    """
     require(
         isinstance(optimiser, optax.GradientTransformation),
         f"`optimiser` must be an optax.GradientTransformation, got {optimiser!r}.",
     )
     full = optax.with_extra_args_support(optimiser)
+
+    def offered(updates, state, params, extra):
+        # Most of Optax ignores what it does not know; a few (sharpness-aware steps, also inside of
+        # a chain) refuse it, and are given less.
+        refused = []
+        for names in (("value", "grad", "value_fn"), ("grad_fn",), ()):
+            given = {name: extra[name] for name in names if name in extra}
+            try:
+                return full.update(updates, state, params, **given)
+            except TypeError as error:
+                if not any(words in str(error) for words in _REFUSALS):
+                    raise
+                refused.append(error)
+        raise ValueError(
+            f"`optimiser` takes none of the arguments that Optax's optimisers do: {refused[0]}"
+        ) from refused[0]
 
     def init(params):
         with jax.numpy_dtype_promotion("standard"):
@@ -37,7 +59,7 @@ def permissive(
 
     def update(updates, state, params=None, **extra):
         with jax.numpy_dtype_promotion("standard"):
-            return full.update(updates, state, params, **extra)
+            return offered(updates, state, params, extra)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

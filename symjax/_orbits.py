@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from ._checks import is_floating, require
+from ._checks import is_floating, nan_unless, require
 from .discovery import Acting as Acting, resolve
 from .groups import AbstractGroup, Algebra, ComplexScaling, GeneralLinear, Orthogonal, Product
 from .linalg._precision import computing_dtype
@@ -238,8 +238,8 @@ def ascend(
     score: Callable[[PyTree], Float[Array, ""]],
     params: PyTree,
     *,
-    radius: float,
-    steps: int,
+    radius: float | Float[Array, ""],
+    steps: int | Int[Array, ""],
 ) -> tuple[Algebra, PyTree, Float[Array, ""], Float[Array, ""]]:
     """Climb a score of exp(m).params inside the ball |m| <= radius, from m = 0.
 
@@ -274,10 +274,12 @@ def ascend(
     zero = orbit.zero(params)
     (value, moved), _ = jax.eval_shape(slope, zero)
     blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, moved))
-    step = jnp.asarray(radius / 4, norm(zero).dtype)
+    radius = jnp.asarray(radius, norm(zero).dtype)
+    step = radius / 4
     carry = (zero, blank[1], blank[0], zero, step, zero, blank[0])
     # The first round is the start itself, so that the score is compiled once.
-    m, moved, value, *_, start = jax.lax.fori_loop(0, steps + 1, advance, carry)
+    rounds = steps + 1 if isinstance(steps, int) else jnp.maximum(steps, 1).astype(jnp.int32) + 1
+    m, moved, value, *_, start = jax.lax.fori_loop(0, rounds, advance, carry)
     return m, orbit.replace(params, moved, params), value, start
 
 
@@ -286,7 +288,10 @@ def scaled(m: Algebra, factor: Float[Array, ""]) -> Algebra:
     return jax.tree.map(lambda x: factor.astype(x.dtype) * x, m)
 
 
-def in_ball(m: Algebra, radius: float) -> Algebra:
-    """The element m, shortened so that |m| <= radius where it is longer."""
+def in_ball(m: Algebra, radius: float | Float[Array, ""]) -> Algebra:
+    """The element m, shortened so that |m| <= radius where it is longer; NaN unless 0 < radius."""
     size = norm(m)
-    return scaled(m, jnp.where(size > radius, radius / jnp.where(size > radius, size, 1.0), 1.0))
+    radius = jnp.asarray(radius, size.dtype)
+    radius = nan_unless(radius > 0, radius)
+    factor = jnp.where(size > radius, radius / jnp.where(size > radius, size, 1.0), 1.0)
+    return scaled(m, jnp.where(jnp.isnan(radius), radius, factor))

@@ -194,7 +194,13 @@ def geodesic_chain(
         inner, state = carry
         value, gradient = jax.value_and_grad(energy)(inner)
         updates, state = searching.update(
-            gradient, state, inner, value=value, grad=gradient, value_fn=energy
+            gradient,
+            state,
+            inner,
+            value=value,
+            grad=gradient,
+            value_fn=energy,
+            grad_fn=lambda points, *_: jax.grad(energy)(points),
         )
         return optax.apply_updates(inner, updates), state
 

@@ -15,12 +15,14 @@ from ._checks import (
     require_concrete,
     require_count,
     require_finite,
+    require_key,
     require_positive,
 )
 from ._orbits import Acting, orbit_of, scaled
 from .actions import data_action
 from .bounds import output_change
 from .linalg import expm
+from .linalg._precision import computing_dtype
 from .verification._change import function_change, require_measurable
 
 
@@ -76,6 +78,7 @@ def orbit_family(
         >>> [x.shape for x in family]
         [(3, 2, 1), (3, 1, 2)]
     """
+    require_key(key)
     require_count("members", members)
     require_positive("scale", scale)
     inputs = require_measurable(approximate, apply, inputs)
@@ -128,6 +131,7 @@ def data_family(
         >>> bool((family.change < 1e-4 * family.bound).all())
         True
     """
+    require_key(key)
     require_count("members", members)
     require_positive("scale", scale)
     v, u = params
@@ -170,7 +174,7 @@ def evaluate_ensemble(
 
     The ensemble's probabilities are the mean of its members'. The calibration error uses ``bins``
     equal bins of the largest probability; it depends on their number. With one member the
-    disagreement is 0.
+    disagreement is 0. Logits in half precision are computed, and reported, in float32.
 
     Raises ValueError for shapes that do not fit, no samples, ``bins`` below 1, or (outside jit)
     labels that are no class or logits that are not finite.
@@ -197,6 +201,8 @@ def evaluate_ensemble(
         lambda: f"`labels` must be 0 to {classes - 1}, got {labels.min()} to {labels.max()}.",
         labels,
     )
+    # A sum of many numbers in half precision stops growing, so half precision is widened.
+    logits = logits.astype(computing_dtype(logits.dtype))
     logs = jax.nn.log_softmax(logits)
     mean = jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(members, logits.dtype))
     votes = jnp.argmax(logits, -1)

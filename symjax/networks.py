@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ._checks import checked_widths, describe, is_floating, require
+from ._checks import checked_widths, describe, is_floating, require, require_key
 from .linalg._precision import computing_dtype, mm
 
 Weights = tuple[Float[Array, "rows columns"], ...]
@@ -104,6 +104,7 @@ def random_weights(
         jnp.issubdtype(jnp.dtype(dtype), jnp.floating),
         f"`dtype` must be a floating-point type, got {jnp.dtype(dtype)}.",
     )
+    require_key(key)
     keys = jax.random.split(key, len(widths) - 1)
     return tuple(
         jax.random.normal(k, (rows, columns), dtype) * (scale / columns**0.5)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ._checks import require, require_count, require_same_tree
+from ._checks import require, require_count, require_key, require_same_tree
 from ._optimisers import Loss, Params, permissive, require_trainable
 from .curves import AbstractCurve, bezier_curve
 from .linalg._precision import computing_dtype, mm
@@ -48,9 +48,11 @@ def minimise(
     Stops at |grad loss(w)| <= tolerance |grad loss(w_0)|, or at loss(w) <= target, and then
     ``converged`` is True. Otherwise it stops after ``steps`` steps, or where the loss is no longer
     finite. ``tolerance=0`` asks for all the steps. Any Optax optimiser will do, ``optax.lbfgs()``
-    included. To train several networks, vmap this function: each stops on its own tolerance.
-    Half-precision parameters are trained in float32 and cast back, and the loss and gradient
-    reported are those of the rounded parameters. The loop has no reverse-mode derivative.
+    and `optax.contrib.sam` included; what is reported is about the point that is handed back, which
+    for sharpness-aware steps may be one of the worse points that they visit. To train several
+    networks, vmap this function: each stops on its own tolerance. Half-precision parameters are
+    trained in float32 and cast back, and the loss and gradient reported are those of the rounded
+    parameters. The loop has no reverse-mode derivative.
 
     Raises ValueError for a leaf that is not a floating-point array, a NaN in concrete parameters, a
     loss that is not one real number, a tolerance below the dtype's machine epsilon, or a negative
@@ -82,7 +84,13 @@ def minimise(
     def advance(carry):
         w, state, value, gradient, step = carry
         updates, state = searching.update(
-            gradient, state, w, value=value, grad=gradient, value_fn=loss
+            gradient,
+            state,
+            w,
+            value=value,
+            grad=gradient,
+            value_fn=loss,
+            grad_fn=lambda w, *_: jax.grad(loss)(w),
         )
         w = optax.apply_updates(w, updates)
         return w, state, *_value_and_gradient(loss, w, state), step + 1
@@ -185,6 +193,7 @@ def train_curve(
         >>> bool(ring(bent(0.5)) < 0.1 * ring((a + b) / 2))
         True
     """
+    require_key(key)
     require_count("bends", bends)
     require_same_tree("start", start, "end", end)
     require_trainable(loss, {"start": start, "end": end}, steps)
@@ -208,6 +217,7 @@ def train_curve(
             value=value,
             grad=gradient,
             value_fn=lambda points: sampled_loss(points, t),
+            grad_fn=lambda points, *_: jax.grad(sampled_loss)(points, t),
         )
         return optax.apply_updates(inner, updates), state
 

@@ -77,6 +77,34 @@ def test_report_against_numpy(x64):
     assert float(alone.nll) == pytest.approx(float(report.member_nll[0]), rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_sums_over_many_samples_in_half_precision_do_not_stop_growing(dtype):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(2 * rng.normal(size=(3, 20_000, 10)), dtype)
+    labels = rng.integers(0, 10, 20_000)
+    report = jax.jit(evaluate_ensemble)(logits, jnp.asarray(labels))
+    rounded = np.asarray(logits, np.float64)
+    p = np.exp(rounded) / np.exp(rounded).sum(-1, keepdims=True)
+    mean, votes, onehot = p.mean(0), rounded.argmax(-1), np.eye(10)[labels]
+    confidence, hit = mean.max(-1), mean.argmax(-1) == labels
+    which = np.minimum((15 * confidence).astype(int), 14)
+    gaps = [abs(np.sum((confidence - hit)[which == i])) for i in range(15)]
+    pairs = [np.mean(votes[i] != votes[j]) for i in range(3) for j in range(i)]
+    expected = {
+        "accuracy": np.mean(hit),
+        "nll": -np.mean(np.log(mean[np.arange(20_000), labels])),
+        "brier": np.mean(np.sum((mean - onehot) ** 2, -1)),
+        "ece": sum(gaps) / 20_000,
+        "disagreement": np.mean(pairs),
+        "member_accuracy": (votes == labels).mean(-1),
+        "member_nll": -np.log(p[:, np.arange(20_000), labels]).mean(-1),
+    }
+    # float32: rounding moves a few confidences over the edge of a bin, and votes are exact.
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(report, name), value, rtol=1e-4, err_msg=name)
+        assert getattr(report, name).dtype == jnp.float32
+
+
 def test_bad_input_is_named():
     logits = jnp.zeros((2, 3, 4))
     with pytest.raises(ValueError, match="`labels` must be 3 integers, got float32"):

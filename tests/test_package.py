@@ -23,6 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 STAGES = [
     {"_checks", "_compatibility", "adapters"},
     {"linalg"},
+    {"_optimisers"},
     {"groups"},
     {"actions"},
     {"discovery"},
@@ -37,7 +38,7 @@ STAGES = [
     {"canonical"},
     {"merging"},
     {"transforms"},
-    {"_optimisers", "networks", "training"},
+    {"networks", "training"},
     {"bands", "ensembles"},
     {"studies"},
     {"plotting", "__main__"},

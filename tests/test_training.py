@@ -43,6 +43,34 @@ def test_every_optimiser_reaches_the_minimum_of_a_bowl(name):
     assert float(found.loss) == float(quadratic(found.params))
 
 
+def sharpness_aware(**options):
+    inner = optax.chain(optax.contrib.normalize(), optax.sgd(0.01))
+    return optax.contrib.sam(optax.sgd(0.1), inner, sync_period=2, **options)
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        sharpness_aware(),
+        sharpness_aware(opaque_mode=True),
+        optax.chain(sharpness_aware(), optax.scale(1.0)),
+    ],
+    ids=["visible", "opaque", "chain"],
+)
+def test_sharpness_aware_steps_reach_the_bottom_of_a_bowl(optimiser):
+    bowl = lambda w: jnp.sum((w - 3.0) ** 2)
+    found = minimise(bowl, jnp.zeros(2), optimiser=optimiser, steps=200)
+    # They circle the minimum at the radius of the inner step, 0.01.
+    assert float(found.loss) <= 2 * 0.01**2
+    np.testing.assert_allclose(found.gradient_norm, 2 * jnp.sqrt(found.loss), rtol=1e-5)
+
+
+def test_an_optimiser_of_another_kind_is_named():
+    odd = optax.GradientTransformationExtraArgs(lambda p: (), lambda u, s, p, *, other: (u, s))
+    with pytest.raises(ValueError, match="`optimiser` takes none of the arguments"):
+        minimise(jnp.sum, jnp.zeros(2), optimiser=odd, steps=2)
+
+
 NETWORKS = {
     "linear": (networks.linear, (3, 4, 4, 2)),
     "two_layer": (networks.two_layer(jax.nn.sigmoid), (3, 8, 2)),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from .._checks import require_count, require_positive, require_real_number
+from .._checks import require_count, require_key, require_positive, require_real_number
 from .._orbits import Acting, Orbit, ascend, norm, orbit_of, scaled
 from ..groups import Algebra
 from ..verification._change import function_change, require_measurable
@@ -73,6 +73,7 @@ def audit(
     """
     inputs = require_measurable(approximate, apply, inputs)
     orbit = orbit_of(symmetries, approximate)
+    require_key(key)
     require_positive("radius", radius)
     require_count("steps", steps)
     require_count("probes", probes)

@@ -16,6 +16,7 @@ from ..verification._change import function_change, require_measurable
 from ._elements import Element
 from ._match import (
     approximation,
+    checked_key,
     match_resolved,
     not_reached,
     public_element,
@@ -107,7 +108,7 @@ def match_many(
         symmetries,
         models,
         restarts,
-        jax.random.key(0) if key is None else key,
+        checked_key(key),
         make_table(symmetries, models[0]),
         [host_leaves(model) for model in models],
         [i for i, leaf in enumerate(leaves) if is_floating(leaf)],

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_concrete, is_floating, path_name, require, require_same_tree
+from .._checks import (
+    is_concrete,
+    is_floating,
+    path_name,
+    require,
+    require_key,
+    require_same_tree,
+)
 from ..discovery import Acting, Symmetry, resolve
 from ..groups import Product
 from ..linalg._precision import computing_dtype
@@ -128,7 +135,7 @@ def match(
 def match_resolved(symmetries, params_a, params_b, activations, restarts, key) -> Match:
     """`match` by a tuple of symmetries, whatever they rest on, on models that fit."""
     table = make_table(symmetries, params_a)
-    random = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
+    random = np.random.default_rng(np.asarray(jax.random.key_data(checked_key(key))).ravel())
     target, leaves = host_leaves(params_a), host_leaves(params_b)
     floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
 
@@ -167,8 +174,11 @@ def match_resolved(symmetries, params_a, params_b, activations, restarts, key) -
     )
 
 
-def _key(key):
-    return jax.random.key(0) if key is None else key
+def checked_key(key: Key[Array, ""] | None) -> Key[Array, ""]:
+    """The key, or the default one; ValueError for what is none."""
+    key = jax.random.key(0) if key is None else key
+    require_key(key)
+    return key
 
 
 def require_matchable(

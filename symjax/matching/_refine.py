@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import is_floating, require, require_count, require_same_tree
+from .._optimisers import permissive
 from .._orbits import Orbit
 from ..barriers import loss_along
 from ..curves import chord
@@ -105,11 +106,7 @@ def refine(
     given = jax.tree.map(lambda x: x.astype(dtype) if is_floating(x) else x, given)
     moving = [i for i, s in enumerate(symmetries) if s.group.dimension]
     orbit = Orbit(tuple(symmetries[i].action for i in moving))
-    optimiser = optax.adam(1e-2) if optimiser is None else optimiser
-    require(
-        isinstance(optimiser, optax.GradientTransformation),
-        f"`optimiser` must be an optax.GradientTransformation, got {optimiser!r}.",
-    )
+    searching = permissive(optax.adam(1e-2) if optimiser is None else optimiser)
     times = jnp.arange(1, samples + 1) / (samples + 1)
 
     def moved(xi):
@@ -127,14 +124,21 @@ def refine(
         value, slope = jax.value_and_grad(height)(xi)
         better = value < least
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), xi, best)
-        with jax.numpy_dtype_promotion("standard"):  # as Optax needs it
-            updates, state = optimiser.update(slope, state, xi)
-            xi = jax.tree.map(lambda x, u: (x + u).astype(x.dtype), xi, updates)
+        updates, state = searching.update(
+            slope,
+            state,
+            xi,
+            value=value,
+            grad=slope,
+            value_fn=height,
+            grad_fn=lambda xi, *_: jax.grad(height)(xi),
+        )
+        xi = jax.tree.map(lambda x, u: x + u.astype(x.dtype), xi, updates)
         return (xi, state, best, jnp.where(better, value, least)), value
 
     zero = jax.tree.map(lambda x: x.astype(dtype), orbit.zero(params_b))
     infinite = jnp.full((), jnp.inf, jax.eval_shape(height, zero).dtype)
-    start = (zero, optimiser.init(zero), zero, infinite)
+    start = (zero, searching.init(zero), zero, infinite)
     # A step evaluates before it moves: the last one only looks at what the one before it made.
     (_, _, best, _), losses = jax.lax.scan(step, start, length=steps + 1)
     found = moved(best)

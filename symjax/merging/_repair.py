@@ -1,10 +1,13 @@
 """REPAIR: hidden units of a merged model with the mean and spread that its parents' have."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import partial_eval
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import describe, is_floating, require, require_same_tree
@@ -28,18 +31,21 @@ def repair(
 
     Averaging makes hidden units vary less than in either parent, more so with depth. Every unit of
     z = W x + b is given back the mean (1 - alpha) mean_A + alpha mean_B and the standard deviation
-    (1 - alpha) std_A + alpha std_B, by scaling its row of W and b and shifting b, layer after layer
-    in the order of ``units``. B must be aligned with A first (`symjax.match`).
+    (1 - alpha) std_A + alpha std_B, by scaling its row of W and b and shifting b, one layer
+    after another. B must be aligned with A first (`symjax.match`).
 
     ``preactivations(params)`` runs the model on data and returns, for each name, what a linear
     layer computes, units along the last axis (move the channels of a convolution there). ``units``
-    maps the same names, in the order of the forward pass, to the legs that write it: one
-    `symjax.Leg` for the weight, with the axis of its units, and one for the bias if there is one.
+    maps the same names to the legs that write it: one `symjax.Leg` for the weight, with the axis of
+    its units, and one for the bias if there is one. Their order does not matter: a layer is mended
+    after those that it depends on, as the program of ``preactivations`` tells; where several stand
+    in one leaf, which it cannot tell apart, they are gone through as many times as there are.
     Without a bias only the spread can be mended. A unit that is constant on the data keeps its
     scale. Works under jit, and vmap over ``alpha``.
 
     Raises ValueError for models that differ in structure, a name that ``preactivations`` does not
-    return, empty data, sizes that do not fit, or a leg that is conjugated by gains.
+    return, empty data, sizes that do not fit, a leg that is conjugated by gains, or two names that
+    move the same entries of a leaf.
 
     Example:
         >>> from symjax import Leg
@@ -55,6 +61,7 @@ def repair(
     require_same_tree("params_a", params_a, "params_b", params_b)
     require_same_tree("params", params, "params_a", params_a)
     places = _places(preactivations, params, units)
+    order = _order(preactivations, params, places)
     # Parents that are constants of a program would be run by its compiler, which takes minutes.
     params_a, params_b = jax.lax.optimization_barrier((params_a, params_b))
     a, b = (_moments(preactivations(p), units) for p in (params_a, params_b))
@@ -64,19 +71,21 @@ def repair(
     targets = jax.tree.map(between, a, b)
 
     def mend(i, leaves):
-        # One trace for all layers: each round measures all of them and corrects the i-th.
+        # One trace for all layers: each round measures all of them and corrects one.
+        turn = turns[i]
         found = _moments(preactivations(jax.tree.unflatten(structure, leaves)), units)
         for number, (name, legs) in enumerate(units.items()):
             changed = _corrected(leaves, places[name], legs, found[name], targets[name])
             for place, leaf in changed.items():
                 leaves = [
-                    jnp.where(i == number, leaf, old) if at == place else old
+                    jnp.where(turn == number, leaf, old) if at == place else old
                     for at, old in enumerate(leaves)
                 ]
         return leaves
 
     leaves, structure = jax.tree.flatten(params)
-    mended = jax.lax.fori_loop(0, len(units), mend, leaves)
+    turns = jnp.asarray(order, jnp.int32)
+    mended = jax.lax.fori_loop(0, len(order), mend, leaves)
     touched = {place for row in places.values() for place in row}
     kept = [x if i in touched else y for i, (x, y) in enumerate(zip(mended, leaves, strict=True))]
     return jax.tree.unflatten(structure, kept)
@@ -142,4 +151,54 @@ def _places(preactivations, params, units):
                 f"`units[{name!r}][{i}]` moves {rows[0]} rows of {rows[1]} of leaf {leg.leaf!r}; "
                 f"expected {wanted} rows" + (" of 1, a bias." if i else "."),
             )
+    _require_apart(units, places, leaves)
     return places
+
+
+def _order(preactivations, params, places):
+    """The numbers of the names, each after those that it depends on.
+
+    Where names depend on each other as far as the leaves show, all of them are repeated as often as
+    there are: after k rounds the first k are right, whatever their order.
+    """
+    names, number = list(places), len(places)
+    reads = _leaves_read(preactivations, params, names)
+    before = np.eye(number, dtype=bool)
+    for i, j in itertools.product(range(number), repeat=2):
+        before[i, j] |= bool(reads[names[j]] & set(places[names[i]]))
+    for k in range(number):  # everything by way of k
+        before |= before[:, k : k + 1] & before[k : k + 1]
+    together = before & before.T
+    firsts = sorted({int(row.argmax()) for row in together}, key=lambda i: (before[:, i].sum(), i))
+    groups = [np.flatnonzero(together[i]).tolist() for i in firsts]
+    return [i for group in groups for _ in group for i in group]
+
+
+def _leaves_read(preactivations, params, names):
+    """For each name, the positions of the leaves that its values depend on."""
+    program, shape = jax.make_jaxpr(preactivations, return_shape=True)(params)
+    paths = jax.tree_util.tree_flatten_with_path(shape)[0]
+    owners = [path[0].key for path, _ in paths]
+    reads = {}
+    for name in names:
+        wanted = [owner == name for owner in owners]
+        _, used = partial_eval.dce_jaxpr(program.jaxpr, wanted)
+        reads[name] = {i for i, is_used in enumerate(used) if is_used}
+    return reads
+
+
+def _require_apart(units, places, leaves):
+    """ValueError where two names move the same entries: no order would mend both."""
+    owner = {}
+    for name, legs in units.items():
+        for place, leg in zip(places[name], legs, strict=True):
+            numbers = np.arange(math.prod(leaves[place].shape)).reshape(leaves[place].shape)
+            with jax.ensure_compile_time_eval():
+                entries = np.asarray(leg.read(jnp.asarray(numbers))).ravel()
+            for other, taken in owner.get(place, []):
+                require(
+                    other == name or not np.isin(entries, taken).any(),
+                    f"`units[{name!r}]` and `units[{other!r}]` both move entries of leaf "
+                    f"{leg.leaf!r}; expected units of their own.",
+                )
+            owner.setdefault(place, []).append((name, entries))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .._orbits import Acting, orbit_of, widen
+from .._orbits import Acting, Orbit, orbit_of, widen
 from ..groups import Algebra
-from ._common import require_params, require_updates
+from ._common import filled, require_params, require_updates, visible
 
 
 def charges(
@@ -38,8 +38,11 @@ def charges(
         >>> charges(symjax.neuron_rescaling_action(2), w)[0].tolist()
         [5.0, 0.0]
     """
-    orbit = orbit_of(symmetries, approximate)
-    return orbit.pull(orbit.select(params, params), params)
+    return _charges(orbit_of(symmetries, approximate), params)
+
+
+def _charges(orbit: Orbit, params: PyTree) -> tuple[Algebra, ...]:
+    return orbit.pull(orbit.select(params, params), params) if orbit.actions else ()
 
 
 def charge_drift(
@@ -63,7 +66,12 @@ def charge_drift(
         >>> round(float(first[0]), 6), round(float(second[0]), 6)
         (0.0, -0.03)
     """
-    orbit = orbit_of(symmetries, approximate)
+    return _drift(orbit_of(symmetries, approximate), params, updates)
+
+
+def _drift(orbit: Orbit, params: PyTree, updates: PyTree):
+    if not orbit.actions:
+        return (), ()
     w, u = orbit.select(params, params), orbit.select(updates, params)
     charge = lambda v: orbit.pull(v, orbit.replace(widen(params), v, params))
     slope = lambda v: jax.jvp(charge, (v,), (u,))[1]
@@ -96,7 +104,8 @@ def track_charges(
 
     Put it last in a chain, where the updates are the step that is taken. Its `ChargeState` sums the
     two parts of `charge_drift` over all steps. See `charges` for what is conserved, and when,
-    and for ``approximate``.
+    and for ``approximate``. Under `optax.masked` the symmetries that move or read a masked leaf are
+    left out.
 
     Raises ValueError where no symmetry is continuous, or ``params`` is not passed to ``update``.
 
@@ -112,7 +121,8 @@ def track_charges(
     orbit = orbit_of(symmetries, approximate)
 
     def init(params):
-        initial = charges(orbit.actions, params)
+        params = filled(params)
+        initial = _charges(visible(orbit, params), params)
         zero = jax.tree.map(jnp.zeros_like, initial)
         return ChargeState(initial, zero, zero)
 
@@ -120,7 +130,8 @@ def track_charges(
         del extra
         params = require_params("track_charges", params)
         require_updates(updates, params)
-        parts = charge_drift(orbit.actions, params, updates)
+        whole, params = filled(updates), filled(params)
+        parts = _drift(visible(orbit, params), params, whole)
         sums = jax.tree.map(jnp.add, (state.first_order, state.second_order), parts)
         return updates, ChargeState(state.initial, *sums)
 

@@ -8,10 +8,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .._checks import nans, require_positive
+from .._checks import nans, require, require_positive
 from .._orbits import Acting, in_ball, norm, orbit_of
 from ..verification._change import function_change, require_measurable
-from ._common import require_params, require_updates
+from ._common import (
+    filled,
+    is_masked,
+    masked_again,
+    require_params,
+    require_updates,
+    visible,
+)
 
 
 class OrbitState(NamedTuple):
@@ -28,6 +35,11 @@ class OrbitState(NamedTuple):
 def _unknown(params: PyTree) -> OrbitState:
     del params
     return OrbitState(*(nans((), jnp.float32) for _ in range(3)))
+
+
+def _no_orbit() -> OrbitState:
+    """Where every symmetry moves a frozen leaf: nothing is along an orbit of one point."""
+    return OrbitState(*(jnp.zeros((), jnp.float32) for _ in range(3)))
 
 
 def _state(whole, rest, residual, change=None):
@@ -48,7 +60,8 @@ def quotient_gradient(
     harm. The gradient of an invariant loss has no such component; momentum, adaptive rescaling,
     noise and weight decay do, so this belongs after them. It is a first-order statement: a finite
     step still drifts along the orbit at second order. With ``approximate`` the component along
-    symmetries that hold only up to a norm's epsilon goes too, and with it what little it did.
+    symmetries that hold only up to a norm's epsilon goes too, and with it what little it did. Under
+    `optax.masked` the symmetries that move or read a masked leaf are left out.
 
     Raises ValueError where no symmetry is continuous, or ``params`` is not passed to ``update``.
 
@@ -67,10 +80,14 @@ def quotient_gradient(
         del state, extra
         params = require_params("quotient_gradient", params)
         require_updates(updates, params)
-        whole = orbit.select(updates, params)
-        solved = orbit.solve(whole, params)
+        updates, params = filled(updates), filled(params)
+        seen = visible(orbit, params)
+        if not seen.actions:
+            return masked_again(updates), _no_orbit()
+        whole = seen.select(updates, params)
+        solved = seen.solve(whole, params)
         return (
-            orbit.replace(updates, solved.rest, params),
+            masked_again(seen.replace(updates, solved.rest, params)),
             _state(whole, solved.rest, solved.residual),
         )
 
@@ -80,7 +97,7 @@ def quotient_gradient(
 def orbit_constrained(
     symmetries: Acting,
     *,
-    radius: float = 1.0,
+    radius: float | Float[Array, ""] = 1.0,
     apply: Callable[..., PyTree] | None = None,
     inputs: Any = None,
     approximate: bool = False,
@@ -92,6 +109,9 @@ def orbit_constrained(
     quantisation, norm, flatness, nearness to another model), the network computes what it did.
     An m longer than ``radius`` is shortened to it. Leaves that do not move get a zero update. Put
     it last; rounding of the steps accumulates, one unit of the parameters' precision each.
+    ``radius`` may be a traced number (`optax.inject_hyperparams`); one that is not positive then
+    gives NaN. Under `optax.masked` the symmetries that move or read a masked leaf are left out, and
+    nothing moves where none remains.
 
     Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
     function moves, and the state says by how much each step changed ``apply(params, *inputs)``.
@@ -118,14 +138,24 @@ def orbit_constrained(
         del state, extra
         params = require_params("orbit_constrained", params)
         require_updates(updates, params)
-        whole = orbit.select(updates, params)
-        solved = orbit.solve(whole, params)
-        moved = orbit.select(orbit.move(in_ball(solved.value, radius), params), params)
-        steps = jax.tree.map(jnp.subtract, moved, orbit.select(params, params))
-        still = jax.tree.map(jnp.zeros_like, updates)
-        change = function_change(apply, inputs, params, orbit.replace(params, moved, params))
+        hidden = any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked)))
+        require(
+            apply is None or not hidden,
+            "`params` has masked leaves, and `apply` is a function of all of them: leave `apply` "
+            "out under optax.masked.",
+        )
+        still = filled(jax.tree.map(jnp.zeros_like, updates))
+        updates, params = filled(updates), filled(params)
+        seen = visible(orbit, params)
+        if not seen.actions:
+            return masked_again(still), _no_orbit()
+        whole = seen.select(updates, params)
+        solved = seen.solve(whole, params)
+        moved = seen.select(seen.move(in_ball(solved.value, radius), params), params)
+        steps = jax.tree.map(jnp.subtract, moved, seen.select(params, params))
+        change = function_change(apply, inputs, params, seen.replace(params, moved, params))
         return (
-            orbit.replace(still, steps, params),
+            masked_again(seen.replace(still, steps, params)),
             _state(whole, solved.rest, solved.residual, change),
         )
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._checks import nans, require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
 from ..verification._change import function_change, require_measurable
-from ._common import require_params, require_updates
+from ._common import is_masked, require_params, require_updates
 
 Objective = Literal["gradient_norm", "curvature"]
 
@@ -41,9 +41,9 @@ def _curvature(loss, params):
 def teleport(
     symmetries: Acting,
     *,
-    every: int,
-    steps: int = 8,
-    radius: float = 1.0,
+    every: int | Int[Array, ""],
+    steps: int | Int[Array, ""] = 8,
+    radius: float | Float[Array, ""] = 1.0,
     objective: Objective = "gradient_norm",
     apply: Callable[..., PyTree] | None = None,
     inputs: Any = None,
@@ -60,13 +60,15 @@ def teleport(
     Put it last in a chain, and pass the loss: ``update(grads, state, params, value_fn=loss)`` with
     loss(params) a scalar, as Optax's line searches want it. The step of the optimiser is taken
     first, then the jump; momenta are not moved along. Needs one gradient of the objective (a
-    second, or third, derivative of the loss) per try.
+    second, or third, derivative of the loss) per try. The three numbers may be traced
+    (`optax.inject_hyperparams`): an ``every`` or ``steps`` below 1 then counts as 1, and
+    with a ``radius`` that is not positive there is no jump.
 
     Symmetries that hold only up to a norm's epsilon are left out unless ``approximate``: then the
     loss is not the same, and the state says by how much a jump changed ``apply(params, *inputs)``.
 
     Raises ValueError where no symmetry is continuous, for options out of range, or where ``params``
-    or ``value_fn`` is not passed to ``update``.
+    or ``value_fn`` is not passed to ``update``, or has masked leaves.
 
     Example:
         >>> import optax, symjax
@@ -81,8 +83,8 @@ def teleport(
     """
     inputs = require_measurable(approximate, apply, inputs)
     orbit = orbit_of(symmetries, approximate)
-    require_count("every", every)
-    require_count("steps", steps)
+    require_count("every", every, traced=True)
+    require_count("steps", steps, traced=True)
     require_positive("radius", radius)
     require(
         objective in ("gradient_norm", "curvature"),
@@ -113,6 +115,11 @@ def teleport(
             "`value_fn` must be passed to update: teleport needs update(updates, state, params, "
             "value_fn=loss) to know the loss at other points.",
         )
+        require(
+            not any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))),
+            "`params` has masked leaves, and the loss is a function of all of them: put teleport "
+            "outside of optax.masked.",
+        )
 
         def teleported(u):
             arrived = optax.apply_updates(params, u)
@@ -127,7 +134,8 @@ def teleport(
             return orbit.select(u, params), jnp.stack([state.before, state.after]), state.change
 
         count = state.count + 1
-        moved, values, change = jax.lax.cond(count % every == 0, teleported, stayed, updates)
+        period = jnp.maximum(jnp.asarray(every, count.dtype), 1)
+        moved, values, change = jax.lax.cond(count % period == 0, teleported, stayed, updates)
         state = TeleportState(count, values[0], values[1], change)
         return orbit.replace(updates, moved, params), state
 

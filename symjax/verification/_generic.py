@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, require
+from .._checks import is_floating, require_key
 
 
 def generator(key: Key[Array, ""]) -> np.random.Generator:
     """NumPy's generator, seeded by a key."""
-    require(hasattr(key, "dtype"), f"`key` must be a key such as jax.random.key(0), got {key!r}.")
+    require_key(key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 

@@ -51,6 +51,43 @@ def test_every_layer_has_the_moments_between_its_parents():
     ).all()
 
 
+def test_the_order_of_the_names_does_not_matter():
+    widths = (4, 6, 5, 7, 3)
+    a, b = (mlp(jax.random.key(i), widths) for i in (0, 1))
+    want, middle = average(moments(a), moments(b)), average(a, b)
+    for order in ((0, 1, 2), (2, 0, 1), (2, 1, 0)):
+        units = {f"layer {i}": [Leg(f"{i}/w", 0), Leg(f"{i}/b", 0)] for i in order}
+        got = moments(jax.jit(lambda p, u=units: repair(hidden, p, a, b, u))(middle))
+        for name in units:
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_are_stacked_in_one_leaf_are_repaired_in_any_order():
+    def stacked(p):
+        z, found = jnp.asarray(X), {}
+        for i in range(3):
+            z = (jax.nn.relu(z) if i else z) @ p["w"][i].T + p["b"][i][None]
+            found[f"layer {i}"] = z
+        return found
+
+    def make(seed):
+        w, b = (jax.random.normal(jax.random.key(seed + k), (3, 4, 4)) for k in (0, 5))
+        return {"w": 0.5 * w, "b": 0.3 * b[:, 0]}
+
+    def legs(i):
+        whole = ((4, 1),)
+        weight = Block((i, 0, 0), (((1, 1),), whole, whole))
+        return [Leg("w", 1, block=weight), Leg("b", 1, block=Block((i, 0), (((1, 1),), whole)))]
+
+    measure = lambda p: {n: np.stack([z.mean(0), z.std(0)]) for n, z in stacked(p).items()}
+    a, b = make(0), make(1)
+    want = average(measure(a), measure(b))
+    units = {f"layer {i}": legs(i) for i in (2, 1, 0)}
+    got = measure(repair(stacked, average(a, b), a, b, units))
+    for name in units:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-5)
+
+
 def test_parts_of_a_leaf_half_precision_and_dead_units():
     # One leaf holds two layers' rows, (6, 2); the second layer's first unit is constant.
     low = Leg("w", 0, block=Block((0, 0), (((3, 1),), ((2, 1),))))
@@ -84,6 +121,13 @@ def test_parts_of_a_leaf_half_precision_and_dead_units():
         ({"units": {"layer 0": [Leg("9/w", 0)]}}, "no leaf '9/w'"),
         ({"params_b": mlp(jax.random.key(0), (4, 7, 5, 3))}, "leaf '0/b'"),
         ({"alpha": jnp.ones(2)}, "`alpha` must be one number"),
+        (
+            {
+                "preactivations": lambda p: {n: hidden(p)["layer 0"] for n in ("one", "two")},
+                "units": {"one": UNITS["layer 0"], "two": UNITS["layer 0"]},
+            },
+            r"`units\['two'\]` and `units\['one'\]` both move entries of leaf '0/w'",
+        ),
         ({"preactivations": lambda p: hidden(p, x=X[:0])}, "no samples for 'layer 0'"),
     ],
 )

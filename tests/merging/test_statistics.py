@@ -85,15 +85,79 @@ def test_flax_statistics_and_several_batches():
             return nnx.state(model, nnx.BatchStat)
 
         x = jax.random.normal(jax.random.key(1), (40, 3))
-        reset = reset_statistics(update, stats, [x[:20], x[20:]])
+        reset = reset_statistics(update, stats, [x[:20], x[20:37], x[37:]])
     kernel, bias = (np.asarray(params["first"][n].get_value()) for n in ("kernel", "bias"))
     z = np.asarray(x) @ kernel + bias
-    halves = (z[:20], z[20:])
-    mean, var = (
-        np.mean([f(h) for h in halves], 0) for f in (lambda h: h.mean(0), lambda h: h.var(0))
+    # Of the first layer, which no other one normalises: as if all samples were one batch.
+    np.testing.assert_allclose(reset["norm"]["mean"].get_value(), z.mean(0), rtol=3e-5, atol=1e-5)
+    np.testing.assert_allclose(reset["norm"]["var"].get_value(), z.var(0), rtol=3e-5, atol=1e-5)
+
+
+OUTLIER = 5 + np.random.default_rng(0).normal(size=(129, 3))
+OUTLIER[128] = 100.0
+MOMENTS = ("mean", "var"), ("running_mean", "running_var"), ("moving_mean", "moving_variance")
+
+
+@pytest.mark.parametrize("names", MOMENTS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_a_small_last_batch_counts_by_its_samples(names, dtype):
+    mean, var = names
+
+    def update(state, batch):
+        x = batch["x"]
+        # 7/8 is exact in every dtype: what is left is the rounding of the samples.
+        old = lambda name: 0.875 * state[name]
+        return {mean: old(mean) + 0.125 * x.mean(0), var: old(var) + 0.125 * x.var(0)}
+
+    state = {mean: jnp.zeros(3, dtype), var: jnp.ones(3, dtype)}
+    samples = jnp.asarray(OUTLIER, jnp.float32)
+    batches = [{"x": x} for x in (samples[:64], samples[64:128], samples[128:])]
+    reset = reset_statistics(update, state, batches)
+    assert reset[mean].dtype == dtype
+    reach = 2 * max(float(jnp.finfo(dtype).eps), 1e-5)
+    wide = {name: np.asarray(x, np.float64) for name, x in reset.items()}
+    np.testing.assert_allclose(wide[mean], OUTLIER.mean(0), rtol=reach)
+    np.testing.assert_allclose(wide[var], OUTLIER.var(0), rtol=reach)
+
+
+@pytest.mark.parametrize("mode", ["batch", "ema"])
+def test_equinox_pairs_of_mean_and_variance_are_pooled(mode):
+    class Norm(eqx.Module):
+        norm: eqx.nn.BatchNorm
+
+        def __init__(self):
+            self.norm = eqx.nn.BatchNorm(3, "batch", momentum=0.9, mode=mode)
+
+    model, state = eqx.nn.make_with_state(Norm)()
+    run = eqx.filter_jit(
+        jax.vmap(model.norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
     )
-    np.testing.assert_allclose(reset["norm"]["mean"].get_value(), mean, rtol=3e-5, atol=1e-5)
-    np.testing.assert_allclose(reset["norm"]["var"].get_value(), var, rtol=3e-5, atol=1e-5)
+    x = jnp.asarray(OUTLIER, jnp.float32)
+    reset = reset_statistics(lambda s, b: run(b, s)[1], state, [x[:64], x[64:128], x[128:]])
+    index = model.norm.batch_state_index if mode == "batch" else model.norm.ema_state_index
+    mean, var = reset.get(index)
+    np.testing.assert_allclose(mean, OUTLIER.mean(0), rtol=3e-5)
+    np.testing.assert_allclose(var, OUTLIER.var(0), rtol=3e-5)
+
+
+def test_sizes_are_asked_for_where_shapes_do_not_tell_them():
+    # Time comes first: only the second axis, of samples, differs.
+    update = lambda s, x: {"mean": 0.9 * s["mean"] + 0.1 * x.mean((0, 1))}
+    state, x = {"mean": jnp.zeros(3)}, jnp.asarray(OUTLIER, jnp.float32)
+    batches = [jnp.stack([b, b]) for b in (x[:128], x[128:])]
+    with pytest.raises(ValueError, match="say the samples in each by `sizes`"):
+        reset_statistics(update, state, batches)
+    reset = reset_statistics(update, state, batches, sizes=[128, 1])
+    np.testing.assert_allclose(reset["mean"], OUTLIER.mean(0), rtol=3e-5)
+    for sizes in ([1], [1, -1], [1, np.nan]):
+        with pytest.raises(ValueError, match="`sizes` must be 2 positive numbers"):
+            reset_statistics(update, state, batches, sizes=sizes)
+
+
+def test_a_state_that_the_update_rounds_too_coarsely_is_refused():
+    keep = lambda s, x: {"m": (0.99 * s["m"] + 0.01 * x.mean(0)).astype(jnp.bfloat16)}
+    with pytest.raises(ValueError, match="too coarse for a momentum"):
+        reset_statistics(keep, {"m": jnp.zeros(2, jnp.bfloat16)}, [jnp.ones((4, 2))])
 
 
 def test_it_works_under_jit_on_a_batch_of_models():
