@@ -22,7 +22,7 @@ from ..groups import (
     Power,
     SignFlip,
 )
-from ._elimination import Relations, Row
+from ._elimination import Relations, Row, supported
 from ._graph import Atom, Graph, Node, Tensor
 from ._indices import Index, Indices
 from ._phases import joint_axis
@@ -316,7 +316,8 @@ class Assembly:
 
         def make(kind, row):
             touched = {(n, subset) for a, b, subset in row for n in (a, b)}
-            scale = next((r for r in scales.get(kind, ()) if set(r) == touched), None)
+            rows = [r for r in supported(scales.get(kind, ()), touched) if set(r) == touched]
+            scale = next((_normalised(r) for r in rows), None)
             if scale is None or any(abs(x) != 1 for x in [*scale.values(), *row.values()]):
                 return
             legs = [
@@ -387,6 +388,12 @@ class Assembly:
                 legs.append(self.leg(tensor, positions, "vector"))
             result.append(self.symmetry("permutation", group, legs))
         return result
+
+
+def _normalised(row: Row) -> Row:
+    """A multiple of a row whose first entry is one or minus one."""
+    first = abs(next(iter(row.values())))
+    return {u: value / first for u, value in row.items()}
 
 
 def _power_name(value: Fraction):

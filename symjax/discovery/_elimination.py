@@ -92,16 +92,33 @@ class Relations:
             self.combine(row, b.get(key, {}), -1)
             self.add(row)
 
-    def solutions(self, unknowns: Iterable[Any]) -> list[Row]:
+    def solutions(self, kinds: Mapping[Any, Any]) -> dict[Any, list[Row]]:
+        """Per kind a basis of the vectors that satisfy every equation with unknowns of it alone.
+
+        ``kinds`` gives the kind of every unknown. An equation may tie unknowns of two kinds: what
+        satisfies it only with both is no vector of either, so it is in no basis.
+        """
+        unknowns: dict[Any, list] = {}
+        for u, kind in kinds.items():
+            unknowns.setdefault(kind, []).append(u)
+        if all(len({kinds[u] for u in row}) == 1 for row in self.rows.values()):
+            return {kind: self._basis(own) for kind, own in unknowns.items()}
+        return {kind: self._restricted(set(own))._basis(own) for kind, own in unknowns.items()}
+
+    def _restricted(self, unknowns: set) -> "Relations":
+        """The equations where all other unknowns are zero."""
+        alone = Relations(self.modulus)
+        for row in self.rows.values():
+            alone.add({u: c for u, c in row.items() if u in unknowns})
+        return alone
+
+    def _basis(self, unknowns: list) -> list[Row]:
         """A basis of the vectors that satisfy every equation, one per free unknown."""
-        unknowns = list(unknowns)
         free = [u for u in unknowns if u not in self.rows]
         basis = {u: {u: Fraction(1)} for u in free}
         for u in unknowns:
-            if u not in self.rows:
-                continue
-            for v, value in self.reduce({u: Fraction(1)}).items():
-                if v in basis:
+            if u in self.rows:
+                for v, value in self.reduce({u: Fraction(1)}).items():
                     self.combine(basis[v], {u: value})
         return list(basis.values())
 
@@ -124,4 +141,17 @@ def echelon(rows: Iterable[Mapping], modulus: int = 0) -> list[Row]:
         relations.combine(reduced, {pivot: Fraction(1)})
         relations.rows[pivot] = row
         result.append(reduced)
+    return result
+
+
+def supported(rows: Iterable[Mapping], unknowns: set) -> list[Row]:
+    """A basis of what independent rows span of those that have no other entries."""
+    outside, result = Relations(), []
+    for row in rows:
+        row = outside.reduce(row)
+        pivot = next((u for u in row if u not in unknowns), None)
+        if pivot is None:
+            result.append(row)
+        else:
+            outside.rows[pivot] = {u: c / row[pivot] for u, c in row.items()}
     return result

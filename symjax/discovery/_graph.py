@@ -13,7 +13,8 @@ The kinds of node:
   operands in ``guides`` decide which and must not change.
 - ``reduce``: the largest (or smallest) entry over labels not in out.
 - ``mix``: entries move or mix along ``frozen`` labels: reversed, cumulated, sorted, sliced by data.
-- ``gather``: rows of a table, named by an operand of integers.
+- ``gather``: rows of a table, named by an operand of integers. Tables that the same integers read
+  have one index set of rows.
 
 An operation that is not understood leaves no node either: what it is applied to counts as an
 output of the model, so it may not change at all.
@@ -78,6 +79,13 @@ class Tensor:
     value: np.ndarray | None = None
     node: "Node | None" = None
 
+    @property
+    def identity(self) -> Key:
+        """What two tensors share only if they are equal: of a number its value."""
+        if self.kind == "constant" and self.value is not None and not self.value.ndim:
+            return ("constant", str(self.value.dtype), self.value.tobytes())
+        return ("tensor", self.number)
+
     def __repr__(self):
         return f"{self.kind}{self.number}{list(self.atoms)}"
 
@@ -128,6 +136,10 @@ class Graph:
     stacked: list[Tensor] = field(default_factory=list)
     #: By the name of a primitive that was not understood: what it was applied to.
     unknown: dict[str, list[Tensor]] = field(default_factory=dict)
+    #: What is computed from data alone, by how: the same twice is one tensor.
+    known: dict[Any, Tensor] = field(default_factory=dict)
+    #: By an array of whole numbers and the number of rows: the rows that it reads.
+    read: dict[tuple[Key, int], Atom] = field(default_factory=dict)
 
     def tensor(self, atoms: Iterable[Atom], kind: str, **fields: Any) -> Tensor:
         """A new tensor."""
@@ -145,9 +157,18 @@ class Graph:
     ) -> Tensor:
         """Append a node and return its output; equal labels make their index sets one.
 
-        ``new`` gives the index sets of labels that no operand has.
+        ``new`` gives the index sets of labels that no operand has. What is computed from data alone
+        a second time is the first tensor: whole numbers that were brought into range twice name
+        the same rows.
         """
         operands = [(t, tuple(labels)) for t, labels in operands]
+        out_labels = tuple(out_labels)
+        key = None
+        if not new and not any(t.has_params for t, _ in operands):
+            named = tuple((t.identity, labels) for t, labels in operands)
+            key = (kind, out_labels, named, tuple(sorted(fields.items())))
+            if key in self.known:
+                return self.known[key]
         atoms = dict(new or {})
         for tensor, labels in operands:
             for label, atom in zip(labels, tensor.atoms, strict=True):
@@ -155,7 +176,6 @@ class Graph:
                     unite(atoms[label], atom)
                 else:
                     atoms[label] = atom
-        out_labels = tuple(out_labels)
         out = self.tensor(
             [atoms[i] for i in out_labels],
             "node",
@@ -166,7 +186,16 @@ class Graph:
         )
         out.node = Node(kind, out, out_labels, operands, **fields)
         self.nodes.append(out.node)
+        if key is not None:
+            self.known[key] = out
         return out
+
+    def same_rows(self, index: Tensor, rows: Atom) -> None:
+        """Rows of a table that an array of whole numbers reads: those of other tables it reads.
+
+        What acts on a row of one may have to act on the same row of the other.
+        """
+        unite(self.read.setdefault((index.identity, rows.size), rows), rows)
 
     def live_nodes(self) -> list[Node]:
         """The nodes that an output depends on, in order."""

@@ -238,15 +238,10 @@ class Phases:
 
     def solutions(self) -> dict[tuple, list[Row]]:
         """Per kind of index sets: a basis of coefficients of the pairs of blocks."""
-        kinds: dict[tuple, list[Unknown]] = {}
-        for unknown in sorted(self.unknowns, key=repr):
-            kinds.setdefault(kind_of(self.tensors[unknown[0]], unknown[2]), []).append(unknown)
-        result = {}
-        for kind, unknowns in kinds.items():
-            rows = independent([r for r in self.relations.solutions(unknowns) if r])
-            if rows:
-                result[kind] = rows
-        return result
+        unknowns = sorted(self.unknowns, key=repr)
+        kind = {u: kind_of(self.tensors[u[0]], u[2]) for u in unknowns}
+        found = {k: independent(rows) for k, rows in self.relations.solutions(kind).items()}
+        return {k: rows for k, rows in found.items() if rows}
 
 
 def _gone(label):

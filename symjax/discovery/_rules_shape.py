@@ -274,6 +274,10 @@ def table_rows(reader, x, axis, index, batch, rank) -> Value:
         axes[i], where[a] = x.axes[a], i
     for i, b in zip(batch, range(len(index.axes)), strict=True):
         axes[i] = index.axes[b]
+    segments = x.axes[axis].segments
+    if len(segments) == 1 and len(segments[0].slots) == 1:
+        for tensor, _ in index.blocks.values():
+            reader.graph.same_rows(tensor, segments[0].slots[0][0])
     blocks = {}
     for cell in cells(axes):
         row = rename(index.blocks[tuple(cell[i] for i in batch)], lambda p: (batch[p[0]], p[1]))

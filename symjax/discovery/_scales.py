@@ -16,7 +16,8 @@ from ._elimination import Relations, Row, echelon
 from ._graph import Node, Tensor
 from ._rules_elementwise import NOTHING, Traits
 
-#: A set of labels; an index that was looked up in a table is ("via", table's index, labels).
+#: A set of labels; for the row of a table that was looked up there stands ("via", number of the array
+#: of whole numbers, its labels, index set of the rows).
 Subset = frozenset
 Unknown = tuple[int, frozenset]  # the number of a tensor, and a set of its positions
 Form = dict[Subset, Row]
@@ -59,14 +60,12 @@ class Scales:
         return self.forms[tensor.number]
 
     def _labelled(self, tensor: Tensor, labels: tuple[int, ...]) -> Form:
-        name = lambda p: ("via", p[1], tuple(labels[i] for i in p[2])) if _via(p) else labels[p]
-        return {Subset(map(name, key)): row for key, row in self.form(tensor).items()}
+        return {_renamed(key, labels): row for key, row in self.form(tensor).items()}
 
     def _set_out(self, node: Node, form: Form) -> None:
         position = {label: i for i, label in enumerate(node.out_labels)}
-        name = lambda p: ("via", p[1], tuple(position[i] for i in p[2])) if _via(p) else position[p]
         self.forms[node.out.number] = {
-            Subset(map(name, key)): row for key, row in form.items() if row
+            _renamed(key, position): row for key, row in form.items() if row
         }
 
     def _without(self, form: Form, gone: set[int]) -> Form:
@@ -187,15 +186,17 @@ class Scales:
 
     def _gather(self, node, operands):
         index, labels = node.operands[0]
-        if len(operands) > 1:
-            return self._same([self._without(self._labelled(*x), node.summed) for x in operands])
+        forms = [self._labelled(*x) for x in operands]
         rows = node.summed
-        via = ("via", index.number, tuple(labels))
-        result: Form = {}
-        for key, row in self._labelled(*operands[0]).items():
-            new = Subset(via if not _via(p) and p in rows else p for p in key)
-            result[new] = row
-        touched = {k for k in result for p in k if _via(p) and p is not via and set(p[2]) & rows}
+        if len(operands) > 1 or len(rows) > 1:
+            # Rows that lie in several index sets: nothing may depend on which is read.
+            return self._same([self._without(form, rows) for form in forms])
+        atoms = dict(zip(operands[0][1], operands[0][0].atoms, strict=True))
+        via = {p: ("via", index.number, tuple(labels), atoms[p].find().key) for p in rows}
+        through = lambda p: via.get(p, p)
+        result = {Subset(map(through, key)): row for key, row in forms[0].items()}
+        # A row that is looked up by numbers that were looked up in the same table.
+        touched = {k for k in result for p in k if _via(p) and set(p[2]) & rows}
         self.relations.vanish({k: result[k] for k in touched})
         return {k: r for k, r in result.items() if k not in touched}
 
@@ -206,18 +207,16 @@ class Scales:
 
         A row gives the exponent of every leaf unknown of that kind.
         """
-        kinds: dict[tuple, list[Unknown]] = {}
-        for unknown, tensor in self.unknowns.items():
-            kinds.setdefault(kind_of(tensor, unknown[1]), []).append(unknown)
+        kind = {u: kind_of(tensor, u[1]) for u, tensor in self.unknowns.items()}
         result = {}
-        for kind, unknowns in kinds.items():
+        for name, solutions in self.relations.solutions(kind).items():
             rows = [
                 {u: c for u, c in row.items() if self.unknowns[u].kind == "leaf"}
-                for row in self.relations.solutions(unknowns)
+                for row in solutions
             ]
             rows = echelon([row for row in rows if row], self.modulus)
             if rows:
-                result[kind] = rows
+                result[name] = rows
         return result
 
 
@@ -257,6 +256,11 @@ def constant_number(tensor: Tensor) -> float | None:
 
 def _via(token: Any) -> bool:
     return isinstance(token, tuple)
+
+
+def _renamed(key: Subset, labels: Any) -> Subset:
+    name = lambda p: (*p[:2], tuple(labels[i] for i in p[2]), p[3]) if _via(p) else labels[p]
+    return Subset(map(name, key))
 
 
 def _labels(key: Subset) -> set:

@@ -314,8 +314,10 @@ class Shifts:
         index, labels = node.operands[0]
         if len(operands) > 1:
             return self._same([self._without(self._labelled(*x), node.summed) for x in operands])
-        via = ("via", index.number, tuple(labels))
         rows, total = node.summed, {}
+        if len(rows) > 1:
+            return self._without(self._labelled(*operands[0]), rows)
+        via = ("via", index.number, tuple(labels))
         for m, row in self._labelled(*operands[0]).items():
             change = lambda n: via if n in rows else n
             if any(is_via(n) and set(n[2]) & rows for n in m.free):
@@ -329,12 +331,10 @@ class Shifts:
 
     def solutions(self) -> dict[tuple, list[Row]]:
         """Per kind of the free function: a basis of coefficients of the leaves' monomials."""
-        kinds: dict[tuple, list[Unknown]] = {}
-        for unknown in sorted(self.unknowns, key=repr):
-            kinds.setdefault(unknown[1].shift[0][1], []).append(unknown)
+        kinds = {u: u[1].shift[0][1] for u in sorted(self.unknowns, key=repr)}
         result = {}
-        for kind, unknowns in kinds.items():
-            rows = [r for r in self.relations.solutions(unknowns) if self._is_a_shift(r)]
+        for kind, solutions in self.relations.solutions(kinds).items():
+            rows = [r for r in solutions if self._is_a_shift(r)]
             on_leaves = [
                 {u: c for u, c in row.items() if self.tensors[u[0]].kind == "leaf"} for row in rows
             ]
