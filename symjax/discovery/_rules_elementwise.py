@@ -210,22 +210,51 @@ def _identity(reader, equation, *values):
     return [reader.lift(v) for v in values]
 
 
-@rule("convert_element_type", "reduce_precision")
+@rule("convert_element_type")
 def _convert(reader, equation, x):
     x = reader.lift(x)
+    return _cast(reader, equation, x, _keeps(x.dtype, _dtype(equation)))
+
+
+@rule("reduce_precision")
+def _reduce_precision(reader, equation, x):
+    x, p = reader.lift(x), equation.params
+    bits = jnp.finfo(x.dtype)
+    keeps = p["mantissa_bits"] >= bits.nmant and p["exponent_bits"] >= bits.nexp
+    return _cast(reader, equation, x, keeps)
+
+
+def _cast(reader, equation, x, keeps):
+    """A cast: nothing where every number is kept, a rounding of parameters, or some function."""
     new = _dtype(equation)
-    old_float, new_float = (jnp.issubdtype(d, jnp.floating) for d in (x.dtype, new))
-    if equation.primitive.name == "reduce_precision":
-        narrowing = equation.params["mantissa_bits"] < jnp.finfo(x.dtype).nmant
-    elif old_float and new_float:
-        narrowing = jnp.finfo(new).nmant < jnp.finfo(x.dtype).nmant
-    else:
-        # Whole numbers from floating ones, or the other way round: of the latter none depends on
-        # the parameters in a way that could be undone.
-        narrowing = False
-        if x.has_params and not (not old_float and new_float):
-            return _any(reader, equation, x)
-    if not narrowing or not x.has_params:
-        return reader.map(x, lambda t: t, new)
+    if keeps:
+        return Value(x.axes, x.blocks, new)
+    if not (x.has_params and _is_float(x.dtype) and _is_float(new)):
+        return reader.elementwise([x], lambda r: pointwise(reader, r, NOTHING, f"cast {new}"), new)
     traits = Traits(None, 1, narrowing=True)
     return reader.map(x, lambda t: pointwise(reader, [t], traits, "cast"), new)
+
+
+def _is_float(dtype):
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def _keeps(old, new) -> bool:
+    """Whether every number of a dtype is one of another."""
+    to_bool = jnp.issubdtype(new, jnp.bool_)
+    if old == new or jnp.issubdtype(old, jnp.bool_):
+        return True
+    is_complex = [jnp.issubdtype(d, jnp.complexfloating) for d in (old, new)]
+    if to_bool or is_complex == [True, False]:
+        return False
+    if jnp.issubdtype(old, jnp.integer):
+        a = jnp.iinfo(old)
+        if jnp.issubdtype(new, jnp.integer):
+            b = jnp.iinfo(new)
+            return b.min <= a.min and a.max <= b.max
+        digits = jnp.finfo(new)
+        return bool(a.max <= 2 ** (digits.nmant + 1) and a.max <= digits.max)
+    if jnp.issubdtype(new, jnp.integer):
+        return False
+    a, b = jnp.finfo(old), jnp.finfo(new)
+    return b.nmant >= a.nmant and b.maxexp >= a.maxexp

@@ -2,7 +2,9 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
+from jax.lax import GatherScatterMode
 
 from . import _terms as terms
 from ._layout import Unsupported, free_axis
@@ -252,8 +254,13 @@ def _gather(reader, equation, x, index):
         raise Unsupported
     rank = len(equation.outvars[0].aval.shape)
     batch = [i for i in range(rank) if i not in d.offset_dims]
+    filling = _filling(equation)
     if not isinstance(index, Value):
-        index = np.asarray(index)
+        last = x.shape[axis] - sizes[axis]
+        index, asked = np.clip(index, 0, last), np.asarray(index)
+        if filling is not None and (index != asked).any():
+            raise Unsupported
+        filling = None
         if index.ndim <= 2:
             taken = _take_constant(reader, x, axis, index.reshape(-1))
             if index.ndim == 1:
@@ -262,7 +269,25 @@ def _gather(reader, equation, x, index):
             rest = iter(order)
             return rearrange(taken, [axis if i in batch else next(rest) for i in range(rank)], {})
     index = squeeze(reader.lift(index), [-1])
-    return table_rows(reader, x, axis, index, batch, rank)
+    found = table_rows(reader, x, axis, index, batch, rank)
+    if filling is None or np.isnan(filling):
+        return found
+    # What stands for rows that are not there does not move with those that are.
+    spread = broadcast(index, found.shape, batch)
+    make = lambda row: terms.apply(reader.graph, "equal", row, guides=frozenset({0}), name="select")
+    return reader.elementwise([spread, found, np.asarray(filling, x.dtype)], make, x.dtype)
+
+
+def _filling(equation):
+    """What a lookup gives for numbers out of range; None where the next row is taken."""
+    mode, value = equation.params["mode"], equation.params["fill_value"]
+    if mode in (GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS):
+        return None
+    if mode != GatherScatterMode.FILL_OR_DROP:
+        raise Unsupported
+    if value is None and not jnp.issubdtype(equation.invars[0].aval.dtype, jnp.inexact):
+        raise Unsupported
+    return np.nan if value is None else value
 
 
 def table_rows(reader, x, axis, index, batch, rank) -> Value:
@@ -308,15 +333,17 @@ def _scatter(reader, equation, x, index, update):
     """x.at[i].set, add or mul along one axis, at a known number."""
     d, name = equation.params["dimension_numbers"], equation.primitive.name
     if name == "scatter" and not d.scatter_dims_to_operand_dims:
+        if update.shape != x.shape:
+            raise Unsupported
         return update  # x.at[...].set(update)
     if isinstance(index, Value) or len(d.scatter_dims_to_operand_dims) != 1:
         raise Unsupported
     (axis,) = d.scatter_dims_to_operand_dims
     start, x, update = np.asarray(index).reshape(-1), reader.lift(x), reader.lift(update)
     whole = d.inserted_window_dims == (axis,) and not d.operand_batching_dims
-    if len(start) != 1 or not whole:
+    start, size = int(start[0]) if len(start) == 1 else -1, x.axes[axis].size
+    if not (whole and 0 <= start < size):
         raise Unsupported
-    start, size = int(start[0]), x.axes[axis].size
     shape = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     update = reshape(update, shape, reader.refinements)
     old = take(x, axis, start, start + 1, 1, reader.refinements)

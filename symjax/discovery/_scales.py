@@ -16,8 +16,8 @@ from ._elimination import Relations, Row, echelon
 from ._graph import Node, Tensor
 from ._rules_elementwise import NOTHING, Traits
 
-#: A set of labels; for the row of a table that was looked up there stands ("via", number of the array
-#: of whole numbers, its labels, index set of the rows).
+#: A set of labels; for the row of a table that was looked up there stands ("via", number of
+#: the array of whole numbers, its labels, index set of the rows).
 Subset = frozenset
 Unknown = tuple[int, frozenset]  # the number of a tensor, and a set of its positions
 Form = dict[Subset, Row]
