@@ -26,6 +26,7 @@ from ._checks import (
     scalar_time,
 )
 from .actions import Action
+from .discovery import Symmetry
 from .groups import NO_PATH, Algebra, Element
 
 Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
@@ -74,7 +75,7 @@ class SymmetryCurve(AbstractCurve):
         return tuple(scaled(part) for part in parts)
 
 
-def exponential_curve(action: Action, params: PyTree, m: Algebra) -> SymmetryCurve:
+def exponential_curve(action: Action | Symmetry, params: PyTree, m: Algebra) -> SymmetryCurve:
     """gamma(t) = exp(t m) . params, for every real t.
 
     ``action`` is an action or a `Symmetry`. The loss is constant on the curve where the action is
@@ -93,13 +94,13 @@ def exponential_curve(action: Action, params: PyTree, m: Algebra) -> SymmetryCur
         >>> bool(jnp.allclose(u @ v, w[1] @ w[0], atol=1e-5))
         True
     """
-    action = action_of(action)
-    _require_fit(action, params, m)
+    acting = action_of(action)
+    _require_fit(acting, params, m)
     require_finite("m", m)
-    return SymmetryCurve(action, params, m)
+    return SymmetryCurve(acting, params, m)
 
 
-def connecting_curve(action: Action, params: PyTree, g: Element) -> SymmetryCurve:
+def connecting_curve(action: Action | Symmetry, params: PyTree, g: Element) -> SymmetryCurve:
     """A curve of constant loss from ``params`` (t = 0) to ``g . params`` (t = 1).
 
     As printed, eq. (5) is exp(t log g) . w; it needs a real logarithm, which almost no random g of
@@ -119,10 +120,10 @@ def connecting_curve(action: Action, params: PyTree, g: Element) -> SymmetryCurv
         >>> connecting_curve(action, w, (jnp.diag(jnp.array([-1.0, -2.0])),)).method.item()
         1
     """
-    action = action_of(action)
-    rotation, stretch, method = action.group.connecting_logs(g)
-    _require_fit(action, params, stretch)
-    return SymmetryCurve(action, params, stretch, rotation, method)
+    acting = action_of(action)
+    rotation, stretch, method = acting.group.connecting_logs(g)
+    _require_fit(acting, params, stretch)
+    return SymmetryCurve(acting, params, stretch, rotation, method)
 
 
 def _require_fit(action, params, m):

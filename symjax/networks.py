@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 from ._checks import checked_widths, describe, is_floating, require, require_key
 from .linalg._precision import computing_dtype, mm
 
-Weights = tuple[Float[Array, "rows columns"], ...]
+Weights = tuple[Float[Array, "_ _"], ...]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 Network = Callable[[Weights, Float[Array, "n k"]], Float[Array, "m k"]]
 

@@ -162,7 +162,7 @@ def plot_against_bound(
 
 def plot_distributions(
     axes: Axes,
-    groups: Mapping[str, Float[np.ndarray, " n"]],
+    groups: Mapping[str, Float[np.ndarray, " _"]],
     edges: Float[np.ndarray, " bins"],
     *,
     styles: Sequence[Style] = STYLES,

@@ -1,14 +1,26 @@
-"""Settings of the whole test run: strict promotion, no silent broadcasting, float64 on request."""
+"""Settings of the whole test run: strict promotion, no silent broadcasting, float64 on request.
 
+SYMJAX_CHECK_ANNOTATIONS=1 checks every annotation on the way (see `annotations`).
+"""
+
+import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import matplotlib
 import pytest
 
+from . import annotations
+
 matplotlib.use("Agg")
+# The examples of a property are the same in every run: what fails once fails again.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile("fixed")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+if os.environ.get("SYMJAX_CHECK_ANNOTATIONS"):
+    annotations.install()
 
 # Linux gives a process 65530 memory mappings; every compiled program holds a few of them, and
 # compiling beyond the last one is a segmentation fault.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -96,7 +97,7 @@ def _joined(array, rows, part):
     return part
 
 
-def part_of(array: Array, block: Block | None) -> Array:
+def part_of(array: Any, block: Block | None) -> Any:
     """The part of an array that a block is, or the array."""
     return array if block is None else block.read(array)
 

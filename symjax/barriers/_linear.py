@@ -22,8 +22,8 @@ class LinearBarrier(eqx.Module):
 
 
 def linear_chord(
-    weights_a: Sequence[Float[Array, "rows columns"]],
-    weights_b: Sequence[Float[Array, "rows columns"]],
+    weights_a: Sequence[Float[Array, "_ _"]],
+    weights_b: Sequence[Float[Array, "_ _"]],
     x: Float[Array, "n k"],
     y: Float[Array, "m k"],
 ) -> LinearBarrier:

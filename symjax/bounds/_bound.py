@@ -1,7 +1,7 @@
 """What every bound is: a number together with the hypotheses that make it a theorem."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class AbstractBound(eqx.Module):
         return jnp.broadcast_to(all_true(flags), jnp.shape(self.value))
 
     @classmethod
-    def guarded(cls, value: Float[Array, "..."], dtype: jnp.dtype, **fields: Any) -> Self:
+    def guarded(cls, value: Float[Array, "..."], dtype: jnp.dtype, **fields: Any) -> Any:
         """The bound whose value is ``value`` where its hypotheses hold and +inf elsewhere."""
         names = {f.name for f in dataclasses.fields(cls) if f.metadata.get("hypothesis")}
         holds = all_true([flag for name, flag in fields.items() if name in names])

@@ -76,7 +76,7 @@ class Tensor:
     narrow: bool = False
     #: Of a leaf: (number of the leaf, where the block lies). Of a constant: its value.
     leaf: "LeafBlock | None" = None
-    value: np.ndarray | None = None
+    value: np.ndarray | np.generic | None = None
     node: "Node | None" = None
 
     @property

@@ -12,8 +12,8 @@ from .._checks import is_concrete, require
 from ..linalg import NO_PATH, ONE_EXPONENTIAL
 
 Representation: TypeAlias = Literal["vector", "covector"] | float
-Element: TypeAlias = PyTree[Array]
-Algebra: TypeAlias = PyTree[Float[Array, "..."]]
+Element: TypeAlias = PyTree[Array | np.ndarray]
+Algebra: TypeAlias = PyTree[Float[Array | np.ndarray, "..."]]
 
 
 class AbstractGroup(eqx.Module):

@@ -1,6 +1,7 @@
 """Coordinate descent over the factors of a table, and where to start it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def shifts_of(table: Table, free: Sequence[int]) -> tuple[int, ...]:
 def push_shifts(
     table: Table,
     shifts: Sequence[int],
-    target: Sequence[np.ndarray],
+    target: Sequence[Any],
     state: State,
     weights: Mapping[int, float] | None = None,
 ) -> State:

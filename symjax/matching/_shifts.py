@@ -7,6 +7,7 @@ and one after the other they would creep. The normal equations are solved by con
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def add_shift(factor: Factor, v: np.ndarray, leaves: Leaves) -> list[np.ndarray]
 
 def nearest_shifts(
     factors: Mapping[int, Factor],
-    target: Leaves,
+    target: Sequence[Any],
     leaves: Leaves,
     weights: Mapping[int, float] | None = None,
     *,

@@ -15,7 +15,7 @@ from ..actions import Leg
 from ..actions._linear import find_leaf, leaf_names
 from ..linalg._precision import computing_dtype
 
-Preactivations = Callable[[PyTree], Mapping[str, Float[Array, "... units"]]]
+Preactivations = Callable[[PyTree], Mapping[str, Float[Array, "... _"]]]
 
 
 def repair(

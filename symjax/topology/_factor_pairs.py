@@ -16,7 +16,7 @@ from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 from ._pair import Pair, make_pair, where_held
 
-Layers = tuple[Float[Array, "rows columns"], ...]
+Layers = tuple[Float[Array, "_ _"], ...]
 
 
 def factorised_pair(w1: Float[Array, "a h"], w2: Float[Array, "h b"], distance: Number) -> Pair:
@@ -70,7 +70,7 @@ class OppositePair(eqx.Module):
 
 
 def opposite_pair(
-    weights: Sequence[Float[Array, "rows columns"]],
+    weights: Sequence[Float[Array, "_ _"]],
     x: Float[Array, "n k"],
     y: Float[Array, "m k"],
     *,

@@ -27,7 +27,7 @@ class LinearLabel(eqx.Module):
     ``numpy.asarray`` give the signs; two labels are equal where both are decided and agree.
     """
 
-    signs: Int[Array, " b"]
+    signs: Int[Array | np.ndarray, " b"]
     decided: Bool[Array, ""]
     excess: Float[Array, ""]
     height: Float[Array, ""]

@@ -20,7 +20,7 @@ class LinearPermutations(eqx.Module):
     """
 
     params: Weights
-    permutations: tuple[Int[np.ndarray, " d"], ...]
+    permutations: tuple[Int[np.ndarray, " _"], ...]
     sign_flips: tuple[int, ...]
 
     @property

@@ -33,7 +33,7 @@ class OrbitComponents(eqx.Module):
 
 
 def orbit_components(
-    weights: Sequence[Float[ArrayLike, "rows columns"]], *, tolerance: float | None = None
+    weights: Sequence[Float[ArrayLike, "_ _"]], *, tolerance: float | None = None
 ) -> OrbitComponents:
     """The exact number of components of the orbit of a linear network under its hidden symmetries.
 

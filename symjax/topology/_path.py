@@ -32,7 +32,7 @@ _SAMPLES = 16
 class PathEnd(eqx.Module):
     """One end: bases of all layers, what vanishes at s = 0, logs of the diagonals, W_1 unseen."""
 
-    bases: tuple[Float[Either, "d d"], ...]
+    bases: tuple[Float[Either, "_ _"], ...]
     vanishing: Weights
     logs: tuple[Float[Either, " rho"], ...]
     unseen: Float[Either, "d_1 d_0"]

@@ -27,7 +27,7 @@ class Rank(eqx.Module):
         return self.low == self.high
 
 
-def rank_of(singular_values: np.ndarray, scale: float, relative: float) -> Rank:
+def rank_of(singular_values: np.ndarray, scale: float | np.floating, relative: float) -> Rank:
     """The number of singular values that are not zero: above ``relative`` times ``scale``."""
     threshold = relative * scale
     if threshold == 0:  # a zero matrix, whose singular values are zero as well

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import describe, is_floating, require, require_matrices
@@ -23,8 +24,8 @@ Network = Callable[[PyTree, Float[Array, "n k"]], Float[Array, "m k"]]
 def rescaled_pair(
     apply: Network,
     params: PyTree,
-    x: Float[Array, "n k"],
-    y: Float[Array, "m k"],
+    x: Float[Array | np.ndarray, "n k"],
+    y: Float[Array | np.ndarray, "m k"],
     *,
     degree: float,
     barrier: Number,
@@ -83,8 +84,8 @@ class BoundedPair(eqx.Module):
 def bounded_pair(
     apply: Network,
     params: PyTree,
-    x: Float[Array, "n k"],
-    y: Float[Array, "m k"],
+    x: Float[Array | np.ndarray, "n k"],
+    y: Float[Array | np.ndarray, "m k"],
     *,
     degree: float,
     max_norm: Number,
