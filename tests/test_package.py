@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Imports point only to the same line or an earlier one.
 STAGES = [
-    {"_checks", "_compatibility", "adapters"},
+    {"_checks", "_compatibility", "_generic", "adapters"},
     {"linalg"},
     {"_optimisers"},
     {"groups"},

@@ -1,6 +1,7 @@
 """Discovery: which symmetries does this model have? Read off its jaxpr, with no architecture named.
 
-Everything here runs on the host, on shapes: the values of parameters and inputs are never used.
+Everything here runs on the host. Symmetries are read off shapes alone; what is listed is then
+evaluated at random parameters of these shapes.
 """
 
 from ._find import find_symmetries as find_symmetries

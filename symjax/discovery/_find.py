@@ -17,6 +17,7 @@ from .._checks import (
 )
 from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
 from ._assembly import Assembly
+from ._check import checked
 from ._graph import Graph, Tensor, leaves_of
 from ._layout import Refinements
 from ._phases import Phases
@@ -41,7 +42,9 @@ _HINT = (
 )
 
 
-def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) -> Symmetries:
+def find_symmetries(
+    apply: Callable[..., PyTree], params: PyTree, *inputs: Any, check: bool = True
+) -> Symmetries:
     """Every symmetry of ``params -> apply(params, *inputs)`` that can be proved (host-only).
 
     ``params`` and ``inputs`` are pytrees of arrays, or of `jax.ShapeDtypeStruct`: only shapes and
@@ -50,6 +53,11 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     function holds besides (masks, tables, frozen weights) is taken as the constants that they are.
     Whether a function of one number is odd, even, homogeneous or affine is read off its primitives
     or, where they leave it open, found by evaluating it: `Symmetry.probed` then names it.
+
+    With ``check`` what is exact is evaluated before it is returned: random elements with either
+    determinant move random parameters, and outputs are compared in float64. `Symmetries.checked`
+    says how. A symmetry that changes an output is an error of symjax: it is left out, and
+    `Symmetries.false` and the printed table name it.
 
     Raises ValueError where ``params`` has no floating array, or has a bare Python number; where
     ``apply`` returns no array; and whatever tracing ``apply`` raises, with a hint.
@@ -71,7 +79,12 @@ def find_symmetries(apply: Callable[..., PyTree], params: PyTree, *inputs: Any) 
     shapes = [tuple(flat[i][1].shape) for i in moving]
     found = _assemble(graph, names, shapes)
     probed = probe(graph)
-    return _with_probed(found, _assemble(graph, names, shapes), probed, names) if probed else found
+    if probed:
+        found = _with_probed(found, _assemble(graph, names, shapes), probed, names)
+    if not check:
+        return found
+    leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
+    return checked(found, jaxpr, leaves, _arrays(inputs)[0])
 
 
 def _trace(apply, flat, structure, moving, inputs):

@@ -64,13 +64,16 @@ class Symmetries(Sequence[Symmetry]):
     ``unknown`` maps each primitive that was not understood to the leaves that it made trivial.
     ``overlap`` is how many directions the listed exact groups share, so that
     ``dimension = sum of the dimensions - overlap`` counts each direction once. ``sizes`` are the
-    numbers of entries of the leaves.
+    numbers of entries of the leaves. ``checked`` says by what the exact ones were evaluated, and
+    ``false`` holds those that it refuted: errors of symjax, which are not among the items.
     """
 
     items: tuple[Symmetry, ...]
     unknown: dict[str, tuple[str, ...]]
     overlap: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
+    checked: str = "not at all"
+    false: tuple[Symmetry, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -125,6 +128,8 @@ class Symmetries(Sequence[Symmetry]):
             "approximate_dimension": self.approximate_dimension,
             "overlap": self.overlap,
             "unknown": {name: list(leaves) for name, leaves in self.unknown.items()},
+            "checked": self.checked,
+            "false": [s.as_dict() for s in self.false],
         }
 
     def __str__(self) -> str:
@@ -138,6 +143,13 @@ class Symmetries(Sequence[Symmetry]):
             lines.append(f"orbit dimension at most {self.most_directions}")
         for name, leaves in self.unknown.items():
             lines.append(f"not understood: {name}; taken as trivial: {_shorten(leaves, 8)}")
+        if not self.checked.startswith("by the model"):
+            lines.append(f"checked {self.checked}")
+        for s in self.false:
+            lines.append(
+                f"FALSE, so left out: {s.name} {describe_group(s.group)} of "
+                f"{_shorten(s.leaves, 8)}; this is an error of symjax: please report it"
+            )
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -13,7 +13,7 @@ from ._rules_shape import mix
 from ._values import Value, aligned, block_at, cells, rename, squeeze, take
 
 
-def _counts(equation):
+def counts_of_scan(equation):
     """How many operands of a scan are constants, and how many it carries.
 
     By shapes, since how the parameters say it differs between versions of JAX: a slice has one axis
@@ -31,7 +31,7 @@ def _counts(equation):
 def _scan(reader: Reader, equation, *operands):
     p = equation.params
     values = [reader.lift(v) for v in operands]
-    consts, carries = _counts(equation)
+    consts, carries = counts_of_scan(equation)
     fixed, start = values[:consts], values[consts : consts + carries]
     stacks = values[consts + carries :]
     body = p["jaxpr"]

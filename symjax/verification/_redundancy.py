@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from .._checks import is_floating, require, require_callable, require_floating_leaves
+from .._generic import generator, generic_params, random_inputs
 from ..linalg._precision import computing_dtype
-from ._generic import generator, generic_params, random_inputs
 
 MOST_PARAMETERS = 6000  # beyond it the singular values take minutes
 ENTRIES_AT_ONCE = 2**24  # of the Jacobian

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from .._checks import action_of, is_floating, require, require_callable, require_floating_leaves
+from .._generic import concrete_inputs, generator, generic_params
 from ..discovery import Acting, resolve
 from ..groups import GeneralLinear
-from ._generic import concrete_inputs, generator, generic_params
 
 DRAWS = 4
 

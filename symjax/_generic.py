@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_floating, require_key
+from ._checks import is_floating, require_key
 
 
 def generator(key: Key[Array, ""]) -> np.random.Generator:
