@@ -148,7 +148,9 @@ def element(group: AbstractGroup, draw: Draw) -> Mover:
             return lambda x, how: x if near else signs[:, None] * x
         case PositiveScaling():
             logs = 0.5 * size * rng.standard_normal(n)
-            power = lambda how: how if isinstance(how, float) else 1.0 if how == "vector" else -1.0
+            power = lambda how: (
+                {"vector": 1.0, "covector": -1.0}[how] if isinstance(how, str) else how
+            )
             return lambda x, how: np.exp(power(how) * logs)[:, None] * x
         case ComplexScaling():
             logs = rng.standard_normal(n) + 1j * rng.standard_normal(n)
