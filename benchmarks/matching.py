@@ -148,20 +148,6 @@ def size(a):
     return distance(a, jax.tree.map(np.zeros_like, a))
 
 
-def anywhere(group, key, scale):
-    """A random element of any component: `random` stays in that of the identity."""
-    if isinstance(group, symjax.groups.Product):
-        keys = jax.random.split(key, len(group.groups))
-        return tuple(anywhere(g, k, scale) for g, k in zip(group.groups, keys, strict=True))
-    for_g, for_side = jax.random.split(key)
-    g, base = group.random(for_g, scale=scale), group
-    while isinstance(base, symjax.groups.Power | symjax.groups.FixingOnes):
-        base = base.group
-    if isinstance(base, symjax.GeneralLinear | symjax.Orthogonal):
-        g = g.at[..., 0, :].multiply(jax.random.rademacher(for_side, (*g.shape[:-2], 1), g.dtype))
-    return g
-
-
 def planted(name, draws, *, scale=0.5, first=0):
     """A row: how many of the draws were recovered, each a new model and a new element."""
     apply, draw, inputs = MODELS[name]()
@@ -172,7 +158,7 @@ def planted(name, draws, *, scale=0.5, first=0):
             symmetries = symjax.find_symmetries(apply, a, *single_inputs(inputs)).items
         keys = jax.random.split(jax.random.key(1000 + i), len(symmetries))
         rows = zip(symmetries, keys, strict=True)
-        element = tuple(anywhere(s.group, k, scale) for s, k in rows)
+        element = tuple(s.group.random(k, scale=scale) for s, k in rows)
         b = matching.apply_element(symmetries, element, a)
         start = time.process_time()
         found = symjax.match(symmetries, a, b)

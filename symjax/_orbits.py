@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ._checks import is_floating, nan_unless, require
 from .discovery import Acting as Acting, resolve
-from .groups import AbstractGroup, Algebra, ComplexScaling, GeneralLinear, Orthogonal, Product
+from .groups import Algebra
 from .linalg._precision import computing_dtype
 
 
@@ -90,11 +90,11 @@ class Orbit(eqx.Module):
 
     def project(self, m: Algebra) -> Algebra:
         """The nearest element of the algebra: skew matrices for O(n), everything for GL(n)."""
-        return tuple(_project(a.group, e) for a, e in zip(self.actions, m, strict=True))
+        return tuple(a.group.project(e) for a, e in zip(self.actions, m, strict=True))
 
     def symmetric(self, m: Algebra) -> Algebra:
         """The part that generates symmetric maps: what can change a norm."""
-        return tuple(_symmetric(a.group, e) for a, e in zip(self.actions, m, strict=True))
+        return tuple(a.group.symmetric(e) for a, e in zip(self.actions, m, strict=True))
 
 
 def orbit_of(symmetries: Acting, approximate: bool = False) -> Orbit:
@@ -138,33 +138,6 @@ def widen(tree: PyTree) -> PyTree:
     """Half-precision leaves as float32, all others as they are."""
     one = lambda x: x.astype(computing_dtype(x.dtype)) if is_floating(x) else x
     return jax.tree.map(one, tree)
-
-
-def _project(group: AbstractGroup, m: Algebra) -> Algebra:
-    if isinstance(group, Product):
-        return tuple(_project(g, e) for g, e in zip(group.groups, m, strict=True))
-    if group.dimension == 0:
-        return jax.tree.map(jnp.zeros_like, m)
-    return (m - m.mT) / 2 if isinstance(_inner(group), Orthogonal) else m
-
-
-def _symmetric(group: AbstractGroup, m: Algebra) -> Algebra:
-    if isinstance(group, Product):
-        return tuple(_symmetric(g, e) for g, e in zip(group.groups, m, strict=True))
-    inner = _inner(group)
-    if isinstance(inner, GeneralLinear):
-        return (m + m.mT) / 2
-    if isinstance(inner, ComplexScaling):
-        return m * jnp.array([1, 0], m.dtype).reshape(*[1] * (m.ndim - 1), 2)
-    flat = isinstance(inner, Orthogonal) or group.dimension == 0
-    return jax.tree.map(jnp.zeros_like, m) if flat else m
-
-
-def _inner(group):
-    """The group whose algebra a wrapper such as a power of a group uses."""
-    while hasattr(group, "group"):
-        group = group.group
-    return group
 
 
 def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:

@@ -14,6 +14,7 @@ import symjax
 from symjax import groups
 
 from .helpers import eps
+from .special_linear import SpecialLinear
 
 SIZES = (1, 4)
 
@@ -29,6 +30,7 @@ def continuous(n):
         symjax.Product([symjax.GeneralLinear(n), symjax.PositiveScaling(n)]),
         symjax.Power(symjax.GeneralLinear(n), 3),
         symjax.FixingOnes(symjax.Orthogonal(n)),
+        *([SpecialLinear(n)] if n > 1 else []),
     ]
 
 
@@ -136,8 +138,130 @@ def test_signs_keep_their_dtype(x64):
 
 @pytest.mark.parametrize("group", [g for n in SIZES for g in continuous(n)], ids=repr)
 def test_exponentials_lie_in_the_identity_component(group):
-    g = group.random(jax.random.key(0))
+    g = group.exp(group.random_algebra(jax.random.key(0)))
     assert group.component(g) == group.component(group.identity())
+
+
+@pytest.mark.parametrize("group", [g for g in every_group() if g.number_of_components <= 16])
+def test_random_elements_are_drawn_from_every_component(group):
+    keys = jax.random.split(jax.random.key(0), 40 * group.number_of_components)
+    labels = jax.jit(jax.vmap(lambda k: jnp.ravel(group.component(group.random(k)))))(keys)
+    _, counts = np.unique(labels, axis=0, return_counts=True)
+    # Each is drawn 40 times in the mean, with a standard deviation of at most sqrt(40) = 6.3.
+    assert len(counts) == group.number_of_components
+    assert (abs(counts - 40) < 5 * 6.4).all()
+
+
+@functools.cache
+def algebra_laws(group, dtype):
+    """One compiled function of a key: what `project` and `symmetric` break of what they promise."""
+
+    def laws(key):
+        one, two, rest = jax.random.split(key, 3)
+        leaves, structure = jax.tree.flatten(group.random_algebra(key, dtype=dtype))
+        draw = lambda key: structure.unflatten(
+            [
+                0.3 * jax.random.normal(k, x.shape, x.dtype)
+                for k, x in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+            ]
+        )
+        a, b = draw(one), draw(two)
+        project = group.project
+        m = group.random_algebra(rest, dtype=dtype)
+        rows = [
+            distance(project(project(a)), project(a)),
+            distance(project(m), m),
+            abs(inner(difference(a, project(a)), project(b))),
+        ]
+        s = group.symmetric(project(a))
+        rows += [distance(group.symmetric(s), s), distance(project(s), s)]
+        if group.is_linear and group.axis_size is not None:
+            x, y = (jax.random.normal(k, (group.axis_size, 3), dtype) for k in (one, two))
+            for how in ("vector", "covector"):
+                field = lambda m, x, how=how: group.act_algebra(m, x, how)
+                turn = difference(project(a), s)
+                rows.append(abs(inner(field(s, x), y) - inner(x, field(s, y))))
+                rows.append(abs(inner(field(turn, x), y) + inner(x, field(turn, y))))
+        return jnp.stack([r.astype(float) for r in rows]), group.contains(group.exp(project(a)))
+
+    return jax.jit(laws)
+
+
+def inner(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(jnp.sum(x * y) for x, y in pairs)
+
+
+def difference(a, b):
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+PROJECTED = [
+    *[(group, jnp.float64) for group in continuous(4) + finite(4)],
+    *[(group, jnp.float32) for group in (symjax.Orthogonal(3), SpecialLinear(3))],
+    *[pytest.param(group, jnp.float32, marks=pytest.mark.slow) for group in every_group()],
+]
+
+
+@pytest.mark.parametrize(("group", "dtype"), PROJECTED)
+def test_project_is_orthogonal_onto_the_algebra_and_symmetric_a_part_of_it(group, dtype):
+    with jax.enable_x64(True):
+        for seed in range(3):
+            found, contained = algebra_laws(group, dtype)(jax.random.key(seed))
+            assert bool(jnp.all(contained))
+            # Sums of up to 48 products of numbers of order one.
+            assert float(found.max()) <= 100 * eps(dtype)
+
+
+class Bare(SpecialLinear):
+    """A group that leaves out what may be left out, with translations for its action."""
+
+    project = groups.AbstractGroup.project
+
+    def random_algebra(self, key, *, scale=1.0, dtype=None):
+        return SpecialLinear(self.n).random_algebra(key, scale=scale, dtype=dtype)
+
+    def act(self, g, x, representation, inverse=None):
+        return self.whole.act(g, x - 1, representation, inverse) + 1
+
+    def act_algebra(self, m, x, representation):
+        return self.whole.act_algebra(m, x - 1, representation)
+
+
+def test_what_a_group_leaves_out_is_refused_and_not_guessed(x64):
+    group = Bare(3)
+    m = group.random_algebra(jax.random.key(0))
+    with pytest.raises(NotImplementedError, match="The group Bare does not define `project`"):
+        group.project(m)
+    with pytest.raises(NotImplementedError, match=r"does not define `symmetric`.*least norm"):
+        groups.AbstractGroup.symmetric(group, m)
+    with pytest.raises(NotImplementedError, match="Bare does not define `project`"):
+        symjax.Power(group, 2).project(m)
+    # What holds for every group is asked of the group itself.
+    assert not group.is_linear
+    assert not symjax.Product([group, symjax.SignFlip(2)]).is_linear
+    assert SpecialLinear(3).is_linear
+    assert not symjax.Power(symjax.Translation(2), 2).is_linear
+    assert group.notation == str(group)
+    assert group.axis_size == 3
+    assert symjax.Power(symjax.ComplexScaling(3), 2).axis_size == 12
+
+
+def test_notation():
+    gl, power = symjax.GeneralLinear(4), symjax.Power
+    named = {
+        "GL(4)": gl,
+        "GL(4)^2": power(gl, 2),
+        "O(3) beside ones": symjax.FixingOnes(symjax.Orthogonal(3)),
+        "(R+^3)^2": power(symjax.PositiveScaling(3), 2),
+        "R+": symjax.PositiveScaling(),
+        "C*": symjax.ComplexScaling(1),
+        "Z2^5": symjax.SignFlip(5),
+        "S(5)": symjax.Permutation(5),
+        "R^2": symjax.Translation(2),
+        "GL(4) x Z2^5": symjax.Product([gl, symjax.SignFlip(5)]),
+    }
+    assert {name: group.notation for name, group in named.items()} == {n: n for n in named}
 
 
 @pytest.mark.parametrize("group", every_group(), ids=repr)
@@ -220,12 +344,6 @@ def test_complex_scaling_commutes_with_rotations_of_pairs():
     np.testing.assert_allclose(there, rotation @ group.act(g, x, "vector"), atol=1e-5)
 
 
-def rows(group):
-    """The size of an axis that a group moves."""
-    n = 1 if getattr(group, "n", None) is None else group.n
-    return 2 * n if isinstance(group, symjax.ComplexScaling) else n
-
-
 @functools.cache
 def moves(group):
     """One compiled function of a key: how far `act` is from a left action with its derivative."""
@@ -234,7 +352,7 @@ def moves(group):
     def laws(key):
         g, h = (group.random(k, scale=0.3) for k in jax.random.split(key))
         m = group.random_algebra(key, scale=0.3)
-        x = jax.random.normal(key, (rows(group), 3))
+        x = jax.random.normal(key, (group.axis_size or 1, 3))
         ahead, back = (group.exp(scaled(m, s)) for s in (step, -step))
         found = []
         for how in ("vector", "covector"):
@@ -263,7 +381,7 @@ def test_covector_pairs_with_vector(group):
     """<g^-T y, g x> = <y, x>: what makes the function invariant. Translations have no pairing."""
     if isinstance(group, symjax.Product | symjax.Translation):
         pytest.skip("a product acts through its factors, a translation has no pairing")
-    x, y = jax.random.normal(jax.random.key(0), (2, rows(group), 3))
+    x, y = jax.random.normal(jax.random.key(0), (2, group.axis_size or 1, 3))
     g = group.random(jax.random.key(1), scale=0.5)
     moved = jnp.sum(group.act(g, x, "vector") * group.act(g, y, "covector"))
     np.testing.assert_allclose(moved, jnp.sum(x * y), rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import describe, is_floating, path_name, require, require_concrete
-from ..groups import AbstractGroup, Algebra, ComplexScaling, Element, Power, Product
+from ..groups import AbstractGroup, Algebra, Element
 from ..linalg._precision import computing_dtype
 from ._legs import Gain, Leg
 
@@ -41,13 +41,13 @@ class LinearAction(eqx.Module):
             lambda: f"`g` is not an element of {self.group}: singular, non-positive or not finite.",
             g,
         )
-        elements = self.entries(g)
+        elements = self.group.entries(g)
         return self._walk(params, elements, lambda group, e, x, how: group.act(e, x, how))
 
     def generator(self, m: Algebra, params: PyTree) -> PyTree:
         """d/dt exp(t m).params at t = 0: a tangent vector, zero in the leaves that do not move."""
         self._check_element("m", m)
-        entries = self.entries(m)
+        entries = self.group.entries(m)
         leaves, structure = jax.tree.flatten(params)
         places = self.places(params)
         tangents = [jnp.zeros_like(x) if hasattr(x, "dtype") else x for x in leaves]
@@ -73,7 +73,7 @@ class LinearAction(eqx.Module):
         for m in reversed(generators):
             self._check_element("m", m)
             g, inverse = self.group.exp(m), self.group.exp(jax.tree.map(jnp.negative, m))
-            pairs = list(zip(self.entries(g), self.entries(inverse), strict=True))
+            pairs = list(zip(self.group.entries(g), self.group.entries(inverse), strict=True))
             params = self._walk(
                 params, pairs, lambda group, pair, x, how: group.act(pair[0], x, how, pair[1])
             )
@@ -82,7 +82,7 @@ class LinearAction(eqx.Module):
     @property
     def factors(self) -> tuple[AbstractGroup, ...]:
         """The groups that legs refer to by index."""
-        return self.group.groups if isinstance(self.group, Product) else (self.group,)
+        return self.group.factors
 
     def places(self, params: PyTree) -> tuple[int, ...]:
         """The position of each leg's leaf; raises ValueError where the table does not fit."""
@@ -119,10 +119,6 @@ class LinearAction(eqx.Module):
             legs.append(Leg(number, leg.axis, representation, factor, leg.block, own))
         return LinearAction(self.group, tuple(legs)), tuple(_widen(leaves[i]) for i in moved)
 
-    def entries(self, g: Element) -> tuple[Element, ...]:
-        """The entry of an element (or algebra element) for each of `factors`."""
-        return tuple(g) if isinstance(self.group, Product) else (g,)
-
     def _walk(self, params, entries, move):
         leaves, structure = jax.tree.flatten(params)
         places = self.places(params)
@@ -151,9 +147,7 @@ class LinearAction(eqx.Module):
             f"`params` leaf '{name}' must be a floating array to be moved, got {describe(leaf)}.",
         )
         if leg.axis is not None:
-            size = getattr(self.factors[leg.factor], "n", None)
-            if size is not None and _counts_pairs(self.factors[leg.factor]):
-                size = 2 * size
+            size = self.factors[leg.factor].axis_size
             block = leg.block
             require(
                 block is None or block.fits(leaf.shape),
@@ -172,7 +166,7 @@ class LinearAction(eqx.Module):
         got, want = jax.tree.structure(g), jax.tree.structure(expected := self._shapes(name))
         require(
             got == want,
-            f"`{name}` must be {'a tuple of ' if isinstance(self.group, Product) else ''}"
+            f"`{name}` must be {'a tuple of ' if isinstance(expected, tuple) else ''}"
             f"arrays for {self.group} (structure {want}), got structure {got}.",
         )
         finite = name == "m" and self.group.dimension == 0
@@ -188,11 +182,6 @@ class LinearAction(eqx.Module):
         if name == "g":
             return jax.eval_shape(self.group.identity)
         return jax.eval_shape(self.group.random_algebra, jax.random.key(0))
-
-
-def _counts_pairs(group):
-    group = group.group if isinstance(group, Power) else group
-    return isinstance(group, ComplexScaling)
 
 
 def _widen(leaf):
@@ -252,7 +241,7 @@ def linear_action(group: AbstractGroup, legs: Iterable[Leg]) -> LinearAction:
     legs on one axis of one leaf.
     """
     legs = tuple(legs)
-    factors = len(group.groups) if isinstance(group, Product) else 1
+    factors = len(group.factors)
     seen = set()
     for i, leg in enumerate(legs):
         require(isinstance(leg, Leg), f"`legs[{i}]` must be a symjax.Leg, got {leg!r}.")

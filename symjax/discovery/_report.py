@@ -6,18 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from ..actions import Action
-from ..groups import (
-    AbstractGroup,
-    ComplexScaling,
-    FixingOnes,
-    GeneralLinear,
-    Orthogonal,
-    Permutation,
-    PositiveScaling,
-    Power,
-    SignFlip,
-    Translation,
-)
+from ..groups import AbstractGroup
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class Symmetry:
         """The same as plain data."""
         return {
             "name": self.name,
-            "group": describe_group(self.group),
+            "group": self.group.notation,
             "dimension": self.dimension,
             "components": self.group.number_of_components,
             "leaves": list(self.leaves),
@@ -147,7 +136,7 @@ class Symmetries(Sequence[Symmetry]):
             lines.append(f"checked {self.checked}")
         for s in self.false:
             lines.append(
-                f"FALSE, so left out: {s.name} {describe_group(s.group)} of "
+                f"FALSE, so left out: {s.name} {s.group.notation} of "
                 f"{_shorten(s.leaves, 8)}; this is an error of symjax: please report it"
             )
         return "\n".join(lines)
@@ -168,7 +157,7 @@ def _row(symmetry):
         holds += f", probed {_shorten(symmetry.probed, 2)}"
     return (
         symmetry.name,
-        describe_group(symmetry.group),
+        symmetry.group.notation,
         str(symmetry.dimension),
         describe_count(symmetry.group.number_of_components),
         holds,
@@ -192,27 +181,3 @@ def describe_count(count: float) -> str:
         return str(count)
     power = count.bit_length() - 1
     return f"2^{power}" if count == 1 << power else f"1e{int(math.log10(count))}"
-
-
-def describe_group(group: AbstractGroup) -> str:
-    """A group in the usual notation, such as GL(4)^2 or R+^16."""
-    n = getattr(group, "n", None)
-    match group:
-        case Power():
-            inner = describe_group(group.group)
-            return f"({inner})^{group.count}" if "^" in inner else f"{inner}^{group.count}"
-        case FixingOnes():
-            return f"{describe_group(group.group)} beside ones"
-        case GeneralLinear():
-            return f"GL({n})"
-        case Orthogonal():
-            return f"O({n})"
-        case Permutation():
-            return f"S({n})"
-    letter = _LETTERS.get(type(group))
-    if letter is None:
-        return str(group)
-    return letter if n in (None, 1) else f"{letter}^{n}"
-
-
-_LETTERS = {PositiveScaling: "R+", ComplexScaling: "C*", SignFlip: "Z2", Translation: "R"}

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._checks import require, require_count
 from ..curves import Curve
-from ..groups import NO_PATH, Translation, power_of
+from ..groups import NO_PATH, power_of
 from ..linalg._norms import norm
 from ._frame import (
     derivatives,
@@ -53,7 +53,7 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
     """
     require(
         is_linear_curve(curve)
-        and not any(isinstance(group, Translation) for group in curve.action.factors)
+        and curve.action.group.is_linear
         and not any(leg.gains for leg in curve.action.legs),
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
         "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
@@ -81,7 +81,7 @@ def _certify(curve, cells, dtype):
 
 def _spectrum(action, m):
     """Extreme eigenvalues of the symmetric part of the field, and the norm of its skew part."""
-    entries = action.entries(m)
+    entries = action.group.entries(m)
     rows = {}
     for leg in action.legs:
         low, high, skew = action.factors[leg.factor].spectrum(entries[leg.factor])

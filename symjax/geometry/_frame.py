@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from .._checks import is_floating, require
 from ..actions import LinearAction, ShiftAction, compress
 from ..curves import Curve, SymmetryCurve
-from ..groups import NO_PATH, Algebra, Translation
+from ..groups import NO_PATH, Algebra
 from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
 
@@ -47,7 +47,7 @@ def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:
 
 def field(action: LinearAction, m: Algebra) -> Callable[[Leaves], Leaves]:
     """The linear vector field A of an algebra element, on tangent vectors."""
-    if any(isinstance(group, Translation) for group in action.factors):
+    if not action.group.is_linear:
         # The generator is affine; on tangent vectors its constant part is gone.
         generate = lambda w: action.generator(m, w)
         return lambda z: jax.jvp(generate, (z,), (z,))[1]

@@ -91,7 +91,7 @@ def frames(
 
 
 def _rate(action, m):
-    entries = action.entries(m)
+    entries = action.group.entries(m)
     rates = {}
     for leg in action.legs:
         power = abs(power_of(leg.representation))

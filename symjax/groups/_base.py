@@ -1,9 +1,11 @@
 """What every group offers, and what their implementations share."""
 
 import abc
+import functools
 from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -28,6 +30,9 @@ class AbstractGroup(eqx.Module):
         >>> bool(jnp.allclose(group.compose(g, group.inverse(g)), group.identity(), atol=1e-5))
         True
     """
+
+    n: eqx.AbstractVar[int | None]
+    """The size of the group, as in GL(n); None where it has none."""
 
     @property
     @abc.abstractmethod
@@ -61,9 +66,11 @@ class AbstractGroup(eqx.Module):
 
     @abc.abstractmethod
     def random(self, key: Key[Array, ""], *, scale: float = 1.0, dtype: Any = None) -> Element:
-        """Exp of a random algebra element for a continuous group, so in the identity component.
+        """A random element, of any component.
 
-        A finite group gives a uniform element, whatever the scale.
+        A component at random, each as likely as any other, times exp of a random algebra element;
+        for a finite group a uniform element, whatever the scale. An element of the identity
+        component is ``group.exp(group.random_algebra(key, scale=scale))``.
         """
 
     @abc.abstractmethod
@@ -114,11 +121,83 @@ class AbstractGroup(eqx.Module):
     def compress(self, x: Float[Array, "n k"]) -> Float[Array, "n j"]:
         """A smaller array with the same inner products of all vector fields m x."""
 
+    # What a group may leave out: who asks for it is refused.
+
+    def project(self, m: Algebra) -> Algebra:
+        """The orthogonal projection of arrays shaped like an algebra element onto the algebra.
+
+        Skew matrices for O(n), everything for GL(n). Gradients, tangents of orbits and charges are
+        taken with respect to all entries of such arrays, and projected.
+
+        Raises NotImplementedError where a group does not say what its algebra is.
+        """
+        raise self._lacks("project", "tangents of orbits, charges and distances to an orbit")
+
+    def symmetric(self, m: Algebra) -> Algebra:
+        """The part of an algebra element that generates symmetric maps, or constants.
+
+        What is left generates rotations, which change no norm.
+
+        Raises NotImplementedError where a group does not say what that is.
+        """
+        raise self._lacks("symmetric", "points of least norm")
+
+    def _lacks(self, method: str, use: str) -> NotImplementedError:
+        return NotImplementedError(
+            f"The group {type(self).__name__} does not define `{method}`, which {use} need; see "
+            f"symjax.groups.AbstractGroup.{method}."
+        )
+
+    # What holds for every group that is not a product, and that most need not touch.
+
+    @property
+    def notation(self) -> str:
+        """The group in the notation of reports, such as GL(4)^2; its class and fields if unsaid."""
+        return str(self)
+
+    @property
+    def axis_size(self) -> int | None:
+        """How many entries an axis must have to be moved; None for a group of whole leaves."""
+        return self.n
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether elements move an axis by linear maps: whether random ones leave 0 where it is."""
+        return all(_fixes_zero(group) for group in self.factors)
+
+    @property
+    def factors(self) -> tuple["AbstractGroup", ...]:
+        """The groups that move axes: those of a product, else the group itself."""
+        return (self,)
+
+    def entries(self, g: Element) -> tuple[Element, ...]:
+        """The entry of an element (or algebra element) for each of ``factors``."""
+        return (g,)
+
+    def element(self, entries: tuple[Element, ...]) -> Element:
+        """The inverse of ``entries``."""
+        (g,) = entries
+        return g
+
+
+@functools.cache
+def _fixes_zero(group: AbstractGroup) -> bool:
+    """Whether random elements of a group, and of its algebra, leave an axis of zeros alone."""
+    with jax.ensure_compile_time_eval():
+        x = jnp.zeros((group.axis_size or 1, 1))
+        moved = group.act(group.random(jax.random.key(1)), x, "vector")
+        pushed = group.act_algebra(group.random_algebra(jax.random.key(2)), x, "vector")
+        return not bool(jnp.any(moved != 0) | jnp.any(pushed != 0))
+
 
 class AbstractDerivedGroup(AbstractGroup):
     """A group that multiplies as ``group`` does, and moves an axis in a way of its own."""
 
     group: eqx.AbstractVar[AbstractGroup]
+
+    @property
+    def is_linear(self):
+        return self.group.is_linear
 
     def compose(self, g, h):
         return self.group.compose(g, h)
@@ -134,6 +213,12 @@ class AbstractDerivedGroup(AbstractGroup):
 
     def component(self, g):
         return self.group.component(g)
+
+    def project(self, m):
+        return self.group.project(m)
+
+    def symmetric(self, m):
+        return self.group.symmetric(m)
 
 
 def default_dtype(dtype: Any) -> Any:
@@ -158,6 +243,11 @@ def one_exponential(
     """
     exists = jnp.isfinite(log).all(axis=tuple(range(-axes, 0)))
     return jnp.zeros_like(log), log, jnp.where(exists, ONE_EXPONENTIAL, NO_PATH)
+
+
+def notation_of(letter: str, n: int | None) -> str:
+    """A power of a group of one entry: R+^16."""
+    return letter if n in (None, 1) else f"{letter}^{n}"
 
 
 def power_of(representation: Representation) -> float:

@@ -15,6 +15,7 @@ from ._base import (
     component_label,
     default_dtype,
     is_vector,
+    notation_of,
     one_exponential,
 )
 
@@ -25,6 +26,10 @@ class _AbstractFiniteGroup(AbstractGroup):
     @abc.abstractmethod
     def _is_identity(self, g: Element) -> Bool[Array, "..."]:
         """Whether g is the identity."""
+
+    @property
+    def is_linear(self):
+        return True
 
     @property
     def dimension(self):
@@ -59,6 +64,12 @@ class _AbstractFiniteGroup(AbstractGroup):
     def compress(self, x):
         return x
 
+    def project(self, m):
+        return jnp.zeros_like(m)
+
+    def symmetric(self, m):
+        return jnp.zeros_like(m)
+
 
 class Permutation(_AbstractFiniteGroup):
     """S_n: elements are integer arrays (..., n) of indices, acting by (g.x)_i = x_{g[i]}."""
@@ -67,6 +78,10 @@ class Permutation(_AbstractFiniteGroup):
 
     def __check_init__(self):
         require_count("n", self.n)
+
+    @property
+    def notation(self):
+        return f"S({self.n})"
 
     @property
     def number_of_components(self):
@@ -108,6 +123,10 @@ class SignFlip(_AbstractFiniteGroup):
 
     def __check_init__(self):
         require_count("n", self.n)
+
+    @property
+    def notation(self):
+        return notation_of("Z2", self.n)
 
     @property
     def number_of_components(self):

@@ -27,6 +27,10 @@ class FixingOnes(AbstractDerivedGroup):
         self.group, self.n = group, (group.n or 0) + 1
 
     @property
+    def notation(self):
+        return f"{self.group.notation} beside ones"
+
+    @property
     def dimension(self):
         return self.group.dimension
 

@@ -36,6 +36,10 @@ class _AbstractMatrixGroup(AbstractGroup):
     """A group of real n x n matrices with two components, told apart by the sign of det."""
 
     @property
+    def is_linear(self):
+        return True
+
+    @property
     def number_of_components(self):
         return 2
 
@@ -46,7 +50,11 @@ class _AbstractMatrixGroup(AbstractGroup):
         return linalg.expm(m)
 
     def random(self, key, *, scale=1.0, dtype=None):
-        return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
+        g = self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
+        # A reflection, or none: the key of the exponential alone would give it away.
+        return g.at[..., 0, :].multiply(
+            jax.random.rademacher(jax.random.fold_in(key, 1), (), g.dtype)
+        )
 
     def component(self, g):
         return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
@@ -91,6 +99,10 @@ class GeneralLinear(_AbstractMatrixGroup):
         return self.n
 
     @property
+    def notation(self):
+        return f"GL({self.n})"
+
+    @property
     def dimension(self):
         return self._size() ** 2
 
@@ -124,6 +136,12 @@ class GeneralLinear(_AbstractMatrixGroup):
     def act_algebra(self, m, x, representation):
         return mm(m, x) if is_vector(representation, "GeneralLinear") else -mm(m.mT, x)
 
+    def project(self, m):
+        return m
+
+    def symmetric(self, m):
+        return (m + m.mT) / 2
+
     def connecting_logs(self, g):
         return linalg.connecting_logs(g)
 
@@ -135,6 +153,10 @@ class Orthogonal(_AbstractMatrixGroup):
 
     def __check_init__(self):
         require_count("n", self.n)
+
+    @property
+    def notation(self):
+        return f"O({self.n})"
 
     @property
     def dimension(self):
@@ -169,6 +191,12 @@ class Orthogonal(_AbstractMatrixGroup):
     def act_algebra(self, m, x, representation):
         is_vector(representation, "Orthogonal")
         return mm(m, x)
+
+    def project(self, m):
+        return (m - m.mT) / 2
+
+    def symmetric(self, m):
+        return jnp.zeros_like(m)
 
     def connecting_logs(self, g):
         return one_exponential(self.log(g), axes=2)

@@ -22,9 +22,18 @@ class Power(AbstractDerivedGroup):
 
     @property
     def n(self) -> int | None:
-        """How many entries an axis must have to be moved."""
-        n = getattr(self.group, "n", None)
-        return None if n is None else self.count * n
+        """The sizes of the copies, added up."""
+        return None if self.group.n is None else self.count * self.group.n
+
+    @property
+    def axis_size(self):
+        size = self.group.axis_size
+        return None if size is None else self.count * size
+
+    @property
+    def notation(self):
+        inner = self.group.notation
+        return f"({inner})^{self.count}" if "^" in inner else f"{inner}^{self.count}"
 
     @property
     def dimension(self):

@@ -35,6 +35,25 @@ class Product(AbstractGroup):
         return tuple(getattr(group, name)(*row, **options) for group, *row in rows)
 
     @property
+    def n(self) -> None:
+        """None: every factor has a size of its own."""
+        return None
+
+    @property
+    def notation(self):
+        return " x ".join(group.notation for group in self.groups) or "1"
+
+    @property
+    def factors(self):
+        return self.groups
+
+    def entries(self, g):
+        return tuple(g)
+
+    def element(self, entries):
+        return tuple(entries)
+
+    @property
     def dimension(self):
         return sum(group.dimension for group in self.groups)
 
@@ -62,6 +81,12 @@ class Product(AbstractGroup):
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
         return self._map("random_algebra", self._keys(key), scale=scale, dtype=dtype)
+
+    def project(self, m):
+        return self._map("project", m)
+
+    def symmetric(self, m):
+        return self._map("symmetric", m)
 
     def _keys(self, key):
         return tuple(jax.random.split(key, len(self.groups))) if self.groups else ()

@@ -11,6 +11,7 @@ from ._base import (
     component_label,
     default_dtype,
     is_vector,
+    notation_of,
     one_exponential,
     power_of,
 )
@@ -29,12 +30,20 @@ class PositiveScaling(AbstractGroup):
             require_count("n", self.n)
 
     @property
+    def notation(self):
+        return notation_of("R+", self.n)
+
+    @property
     def _shape(self):
         return () if self.n is None else (self.n,)
 
     @property
     def dimension(self):
         return 1 if self.n is None else self.n
+
+    @property
+    def is_linear(self):
+        return True
 
     @property
     def number_of_components(self):
@@ -91,6 +100,12 @@ class PositiveScaling(AbstractGroup):
         squares = jnp.sum(x * x, axis=None if self.n is None else 1)
         return jnp.sqrt(squares).reshape(-1, 1)
 
+    def project(self, m):
+        return m
+
+    def symmetric(self, m):
+        return m
+
 
 class ComplexScaling(AbstractGroup):
     """(C*)^n: a nonzero complex scale for each of n pairs of coordinates (2j, 2j+1).
@@ -105,8 +120,20 @@ class ComplexScaling(AbstractGroup):
         require_count("n", self.n)
 
     @property
+    def notation(self):
+        return notation_of("C*", self.n)
+
+    @property
+    def axis_size(self):
+        return 2 * self.n
+
+    @property
     def dimension(self):
         return 2 * self.n
+
+    @property
+    def is_linear(self):
+        return True
 
     @property
     def number_of_components(self):
@@ -173,6 +200,12 @@ class ComplexScaling(AbstractGroup):
 
     def compress(self, x):
         return x
+
+    def project(self, m):
+        return m
+
+    def symmetric(self, m):
+        return _signed(m, 1.0, 0.0)
 
 
 def _signed(pairs, first, second):

@@ -10,6 +10,7 @@ from ._base import (
     component_label,
     default_dtype,
     is_vector,
+    notation_of,
     one_exponential,
 )
 
@@ -23,8 +24,16 @@ class Translation(AbstractGroup):
         require_count("n", self.n)
 
     @property
+    def notation(self):
+        return notation_of("R", self.n)
+
+    @property
     def dimension(self):
         return self.n
+
+    @property
+    def is_linear(self):
+        return False
 
     @property
     def number_of_components(self):
@@ -76,3 +85,9 @@ class Translation(AbstractGroup):
 
     def compress(self, x):
         return x
+
+    def project(self, m):
+        return m
+
+    def symmetric(self, m):
+        return m  # a constant field, which changes a norm like a symmetric map

@@ -11,7 +11,6 @@ from jaxtyping import PyTree
 
 from .._checks import require
 from ..discovery import Acting, resolve
-from ..groups import Product
 from ._membership import check_element
 from ._table import moving_actions, order_of
 
@@ -52,8 +51,7 @@ def apply_element(
     symmetries = resolve(symmetries, approximate)
     check_element(symmetries, element)
     actions = moving_actions(symmetries)
-    groups = [a.group.groups if isinstance(a.group, Product) else (a.group,) for a in actions]
-    order = sorted({(order_of(g), i) for i, row in enumerate(groups) for g in row})
+    order = sorted({(order_of(g), i) for i, a in enumerate(actions) for g in a.group.factors})
     for rank, i in reversed(order) if inverse else order:
         action = actions[i]
         g: Any = _part(action.group, element[i], rank)
@@ -63,10 +61,10 @@ def apply_element(
 
 def _part(group, g, rank):
     """The entries of a product that act at this point; the identity for the others."""
-    if not isinstance(group, Product):
-        return g
-    rows = zip(group.groups, g, group.identity(), strict=True)
-    return tuple(entry if order_of(one) == rank else nothing for one, entry, nothing in rows)
+    rows = zip(group.factors, group.entries(g), group.entries(group.identity()), strict=True)
+    return group.element(
+        tuple(entry if order_of(one) == rank else nothing for one, entry, nothing in rows)
+    )
 
 
 def identity_element(

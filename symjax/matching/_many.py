@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from .._checks import is_floating, require
 from ..discovery import Acting, Symmetry, resolve
-from ..groups import Product
 from ..verification._change import function_change, require_measurable
 from ._elements import Element
 from ._match import (
@@ -231,6 +230,6 @@ def _moved(
     for i in sorted(range(len(factors)), key=lambda i: factors[i].order):
         factor = factors[i]
         g = element[factor.symmetry]
-        part = g[factor.number] if isinstance(symmetries[factor.symmetry].group, Product) else g
+        part = symmetries[factor.symmetry].group.entries(g)[factor.number]
         state = push(table, state, i, factor.read(part))
     return with_shifts(table, origin, state)

@@ -19,7 +19,6 @@ from .._checks import (
     require_same_tree,
 )
 from ..discovery import Acting, Symmetry, resolve
-from ..groups import Product
 from ..linalg._precision import computing_dtype
 from ..verification._change import function_change, require_measurable
 from ._activations import push_activations
@@ -242,7 +241,7 @@ def public_element(table, symmetries, state, params):
         g = factor.write(h)
         entries[factor.symmetry].append(jnp.asarray(g, None if g.dtype.kind == "i" else dtype))
     return tuple(
-        tuple(entry) if isinstance(symmetry.group, Product) else entry[0]
+        symmetry.group.element(tuple(entry))
         for symmetry, entry in zip(symmetries, entries, strict=True)
     )
 

@@ -16,7 +16,6 @@ from ..groups import (
     Permutation,
     PositiveScaling,
     Power,
-    Product,
     SignFlip,
     Translation,
 )
@@ -62,8 +61,8 @@ def check_element(symmetries: Sequence[Symmetry], element: Any) -> None:
 
 
 def _require_member(place, symmetry, group, g):
-    if isinstance(group, Product):
-        for k, (factor, part) in enumerate(zip(group.groups, g, strict=True)):
+    if len(group.factors) != 1 or group.factors[0] is not group:
+        for k, (factor, part) in enumerate(zip(group.factors, group.entries(g), strict=True)):
             _require_member(f"{place}[{k}]", symmetry, factor, part)
         return
     kind, g = type(base_group(group)), jnp.asarray(g)

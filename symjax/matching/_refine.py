@@ -15,7 +15,7 @@ from .._orbits import Orbit
 from ..barriers import loss_along
 from ..curves import chord
 from ..discovery import Acting, resolve
-from ..groups import AbstractGroup, Algebra, Product
+from ..groups import AbstractGroup, Algebra
 from ..linalg._precision import computing_dtype
 from ..verification._change import function_change, require_measurable
 from ._elements import Element, apply_element, identity_element
@@ -149,7 +149,6 @@ def refine(
 
 def _after(group: AbstractGroup, m: Algebra, g: Any) -> Any:
     """Exp(m) g; a finite factor of a product stays as it is."""
-    if isinstance(group, Product):
-        rows = zip(group.groups, m, g, strict=True)
-        return tuple(_after(one, part, entry) for one, part, entry in rows)
-    return group.compose(group.exp(m), g) if group.dimension else g
+    rows = zip(group.factors, group.entries(m), group.entries(g), strict=True)
+    after = lambda one, part, entry: one.compose(one.exp(part), entry) if one.dimension else entry
+    return group.element(tuple(after(*row) for row in rows))

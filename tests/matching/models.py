@@ -7,15 +7,12 @@ import jax
 from symjax import (
     GeneralLinear,
     Leg,
-    Orthogonal,
     Permutation,
     PositiveScaling,
     SignFlip,
     Symmetry,
     linear_action,
 )
-from symjax.groups import Product
-from symjax.matching._table import base_group
 
 
 def mlp(key, widths):
@@ -57,19 +54,6 @@ def mlp_symmetries(widths, activation):
     return found
 
 
-def draw(key, group, scale=0.7):
-    """A random element of any component of a group: `random` stays in that of the identity."""
-    if isinstance(group, Product):
-        keys = jax.random.split(key, len(group.groups))
-        return tuple(draw(k, g, scale) for k, g in zip(keys, group.groups, strict=True))
-    for_g, for_side = jax.random.split(key)
-    g, base = group.random(for_g, scale=scale), base_group(group)
-    if isinstance(base, GeneralLinear | Orthogonal):
-        side = jax.random.rademacher(for_side, (*g.shape[:-2], 1), g.dtype)
-        g = g.at[..., 0, :].multiply(side)
-    return g
-
-
 def draw_element(key, symmetries, scale=0.7):
     keys = jax.random.split(key, len(symmetries))
-    return tuple(draw(k, s.group, scale) for k, s in zip(keys, symmetries, strict=True))
+    return tuple(s.group.random(k, scale=scale) for k, s in zip(keys, symmetries, strict=True))
