@@ -84,6 +84,26 @@ def test_dimensions_are_ranks(x64):
     assert (int(found.orbit), int(found.stabiliser)) == (5, 1)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dimensions_do_not_depend_on_the_coordinates(dtype, x64):
+    """The rank is right in every basis of a hidden layer, or it is said not to be certain."""
+    widths = (3, 5, 4, 2)
+    w = symjax.networks.random_weights(jax.random.key(0), widths, dtype=jnp.float64)
+    action = symjax.deep_linear_action(widths)
+    right = np.linalg.matrix_rank(tangent_matrix(action, w))
+    find = jax.jit(lambda w: orbit_dimension(action, w))
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((2, 5, 5)))[0]
+    sure = []
+    for k in (0, 1, 2, 3, 4, 6):
+        stretched = rotation[0] @ np.diag(np.logspace(-k / 2, k / 2, 5)) @ rotation[1]
+        for g in (10.0**k * np.eye(5), np.diag(np.logspace(-k, k, 5)), stretched):
+            moved = (jnp.asarray(g @ w[0]), jnp.asarray(w[1] @ np.linalg.inv(g)), w[2])
+            found = find(tuple(x.astype(dtype) for x in moved))
+            assert int(found.orbit) == right or not bool(found.certain), (k, found)
+            sure.append(bool(found.certain))
+    assert all(sure) if dtype == jnp.float64 else sum(sure) > len(sure) / 2
+
+
 def test_distance_to_an_orbit_against_scipy(x64):
     action, b, _ = relu_case()
     c = jnp.array([0.5, 1.0, 2.0, 1.5, 0.7])
@@ -109,6 +129,42 @@ def test_distance_to_an_orbit_against_scipy(x64):
     half = symjax.linear_action(symjax.PositiveScaling(5), [Leg(0, 0)])
     found = orbit_distance(half, a, b)
     assert float(found.lower) == pytest.approx(np.linalg.norm(a[1] - b[1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("finite", ["permutation", "sign"])
+def test_audit_asks_what_no_exponential_reaches(finite, x64):
+    action, w, _ = relu_case()
+    legs = [Leg(0, 0), Leg(1, 1)]
+    group = {
+        "permutation": symjax.Permutation(5),
+        "sign": symjax.SignFlip(5),
+        "reflection": Orthogonal(5),
+    }[finite]
+    blind = {  # does not see the scales of the units, nor rotations, but the finite part
+        "permutation": lambda w: jnp.sum(jnp.arange(5.0) * _unit_sizes(w)),
+        "sign": lambda w: jnp.sum(jnp.sign(w[0][:, 0]) * _unit_sizes(w)),
+        "reflection": lambda w: jnp.linalg.det(w[0]),
+    }[finite]
+    fair = {
+        "permutation": lambda w: jnp.sum(_unit_sizes(w)),
+        "sign": lambda w: jnp.sum(_unit_sizes(w)),
+        "reflection": lambda w: jnp.linalg.det(w[0]) ** 2,
+    }[finite]
+    if finite == "reflection":
+        w = (jax.random.normal(jax.random.key(0), (5, 5)), w[1])
+        actions = [symjax.linear_action(group, legs)]
+    else:
+        actions = [action, symjax.linear_action(group, legs)]
+    look = lambda metric: jax.jit(lambda w: audit(actions, metric, w, key=jax.random.key(0)))(w)
+    seen, same = look(blind), look(fair)
+    assert not bool(seen.invariant)
+    assert float(seen.jump) > 1e-3 * abs(float(seen.value))
+    assert float(seen.high - seen.low) < 1e-10  # the identity component alone shows nothing
+    assert bool(same.invariant)
+
+
+def _unit_sizes(w):
+    return jnp.sum(w[0] ** 2, 1) * jnp.sum(w[1] ** 2, 0)
 
 
 def test_audit_tells_functions_from_coordinates(x64):

@@ -13,6 +13,15 @@ from .._checks import is_floating, require, require_count, require_finite, requi
 from .._orbits import Acting, dot, in_ball, norm, orbit_of, scaled, widen
 from ..verification._change import function_change, require_measurable
 
+CERTAIN = 10.0
+"""A rank is certain where no singular value is within this factor of the cut."""
+
+ENTRIES_AT_ONCE = 2**22
+"""Of the tangent map of an orbit."""
+
+ROUNDS = 6
+"""Of scaling rows and columns; each takes the root of what is left of their sizes."""
+
 
 class MinimumNorm(eqx.Module):
     """The shortest parameters of an orbit, and how near to them the search came."""
@@ -126,7 +135,12 @@ class OrbitDimension(eqx.Module):
     stabiliser: Int[Array, ""]
     """The dimension of the group minus that of the orbit."""
     gap: Float[Array, ""]
-    """The least singular value that counts over the largest that does not: large means certain."""
+    """How far the singular values that count are from those that do not, and from the cut."""
+
+    @property
+    def certain(self) -> Bool[Array, ""]:
+        """Whether no singular value is within a factor of ten of the cut, on either side."""
+        return self.gap >= CERTAIN
 
 
 def orbit_dimension(
@@ -134,10 +148,12 @@ def orbit_dimension(
 ) -> OrbitDimension:
     """The dimensions of the orbit through the parameters and of the stabiliser there.
 
-    The rank of the map from the algebra to tangent vectors, from its Gram matrix, whose size is the
-    group's dimension. Singular values below sqrt(d eps) of the largest count as 0: about 1e-7 in
-    float64 and 1e-3 in float32; look at ``gap``. Directions that two symmetries share count once;
-    approximate symmetries count if asked.
+    The rank of the map from the algebra to tangent vectors, with rows (parameters) and columns
+    (directions of the algebra) scaled to one size: the scales of layers and units do not change it.
+    Singular values below 10 d eps of the largest count as 0, with d the dimension of the algebra's
+    coordinates. In a basis of a hidden layer that is ill-conditioned they fall towards that cut;
+    where one is within a factor of ten of it, ``gap`` is below 10 and ``certain`` is False.
+    Directions that two symmetries share count once; approximate symmetries count if asked.
 
     Raises ValueError where no symmetry is continuous, or (outside jit) for NaN.
 
@@ -151,18 +167,65 @@ def orbit_dimension(
     orbit = orbit_of(symmetries, approximate)
     require_finite("params", params)
     flat, unravel = ravel_pytree(orbit.zero(params))
-
-    def column(e):
-        return ravel_pytree(orbit.pull(orbit.tangent(unravel(e), params), params))[0]
-
-    gram = jax.lax.map(column, jnp.eye(flat.size, dtype=flat.dtype))
-    squares = jnp.maximum(jnp.linalg.eigvalsh((gram + gram.T) / 2)[::-1], 0)
-    counts = squares > flat.size * float(jnp.finfo(flat.dtype).eps) * squares[0]
+    eps = float(jnp.finfo(flat.dtype).eps)
+    column = lambda e: ravel_pytree(orbit.tangent(unravel(e), params))[0].astype(flat.dtype)
+    values = jnp.linalg.svd(_reduced(column, flat), compute_uv=False)
+    cut = 10 * flat.size * eps * values[0]
+    counts = values > cut
     rank = jnp.sum(counts)
-    least = jnp.min(jnp.where(counts, squares, jnp.inf))
-    most = jnp.max(jnp.where(counts, 0, squares))
-    gap = jnp.sqrt(least / most)
+    least = jnp.min(jnp.where(counts, values, jnp.inf))
+    most = jnp.max(jnp.where(counts, 0, values))
+    divide = lambda x, y: jnp.where(y > 0, x / jnp.where(y > 0, y, 1), jnp.inf)
+    below = jnp.where(most > cut / CERTAIN, divide(cut, most), jnp.inf)
+    gap = jnp.minimum(divide(least, jnp.maximum(most, cut)), below)
     return OrbitDimension(rank, orbit.dimension - rank, gap)
+
+
+def _reduced(column, flat):
+    """A square factor R of a linear map with rows and columns scaled: |R v| = |rows A columns v|.
+
+    A QR factorisation, some rows of the map at a time, so that its square is never formed.
+    """
+    rows, columns = _equilibrated(column, flat)
+    most = max(flat.size, ENTRIES_AT_ONCE // flat.size)
+    chunk = min(most, rows.size)
+    number = -(-rows.size // chunk)
+    padded = lambda x: jnp.pad(x, (0, number * chunk - x.size))
+
+    def advance(factor, start):
+        def entries(i, c):
+            image = padded(rows * column(c * jax.nn.one_hot(i, flat.size, dtype=flat.dtype)))
+            return jax.lax.dynamic_slice(image, (start,), (chunk,))
+
+        block = jax.lax.map(lambda args: entries(*args), (jnp.arange(flat.size), columns))
+        return jnp.linalg.qr(jnp.concatenate([factor, block.T]), mode="r"), None
+
+    zero = jnp.zeros((flat.size, flat.size), flat.dtype)
+    return jax.lax.scan(advance, zero, chunk * jnp.arange(number))[0]
+
+
+def _equilibrated(column, flat):
+    """Factors for the rows and columns of a linear map that bring their largest entries near 1.
+
+    Ruiz's iteration: divide by the roots of the largest entries, of both sides at once. Largest
+    entries, and not sums of squares, which underflow.
+    """
+    rows, columns = jnp.ones(jax.eval_shape(column, flat).shape, flat.dtype), jnp.ones_like(flat)
+    root = lambda x: jnp.sqrt(jnp.where(x > 0, x, 1))
+
+    def again(_, carry):
+        rows, columns = carry
+
+        def look(largest, args):
+            i, c = args
+            sizes = jnp.abs(rows * column(c * jax.nn.one_hot(i, flat.size, dtype=flat.dtype)))
+            return jnp.maximum(largest, sizes), jnp.max(sizes)
+
+        places = jnp.arange(flat.size), columns
+        largest, tops = jax.lax.scan(look, jnp.zeros_like(rows), places)
+        return rows / root(largest), columns / root(tops)
+
+    return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 
 
 class OrbitDistance(eqx.Module):

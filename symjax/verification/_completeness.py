@@ -37,8 +37,13 @@ class Completeness:
         return int(self.redundancy) - self.explained
 
     @property
+    def certain(self) -> bool:
+        """Whether the rank that the count rests on can be trusted."""
+        return self.redundancy.certain
+
+    @property
     def complete(self) -> bool:
-        """Whether every direction is explained and no action is false."""
+        """Whether every direction is explained and no action is false; see ``certain``."""
         return self.missing == 0 and not self.false
 
     def __str__(self) -> str:
@@ -88,6 +93,7 @@ def completeness(
     null = right[count.rank :]
     false, inside = {}, [np.zeros((0, null.shape[1]), null.dtype)]
     for s, rows in zip(exact, _tangents(exact, found.params, key), strict=True):
+        rows = _unit(rows / found.sizes)
         change = np.linalg.norm(rows @ found.factor.T, axis=1) / values[0]
         true = change <= 10 * tolerance
         inside.append(rows[true])
@@ -100,7 +106,7 @@ def completeness(
 
 
 def _tangents(symmetries, params, key):
-    """For each action more random tangents of unit length than its group has dimensions."""
+    """For each action more random tangents than its group has dimensions."""
     dtype = np.result_type(*(x.dtype for x in jax.tree.leaves(params) if is_floating(x)))
     actions = [s.action for s in symmetries]
 
@@ -119,9 +125,13 @@ def _tangents(symmetries, params, key):
         return found
 
     size = sum(x.size for x in jax.tree.leaves(params) if is_floating(x))
-    rows = [np.zeros((0, size), dtype) if r is None else np.asarray(r) for r in draw(params, key)]
-    lengths = [np.linalg.norm(r, axis=1, keepdims=True) for r in rows]
-    return [r / np.where(n > 0, n, 1) for r, n in zip(rows, lengths, strict=True)]
+    return [np.zeros((0, size), dtype) if r is None else np.asarray(r) for r in draw(params, key)]
+
+
+def _unit(rows):
+    """Rows of unit length; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def _span(rows, tolerance):

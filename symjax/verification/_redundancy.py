@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Key, PyTree
 
 from .._checks import is_floating, require, require_callable, require_floating_leaves
@@ -23,10 +24,12 @@ class Redundancy(int):
     """#params - rank, a number that says what it rests on (host-only).
 
     ``parameters``, ``rank``, ``inputs`` and ``rows`` (inputs times outputs) are the sizes; ``gap``
-    is the ratio of the last singular value that counts to the first that does not;
-    ``derivatives_agree`` says whether the Jacobian agrees with differences of the outputs, which
-    `jax.lax.stop_gradient` and rounding break. ``certain`` is a gap of at least 1000 in float64
-    with derivatives that agree.
+    is the ratio of the last singular value that counts to the first that does not, and ``rest``
+    that first one, of the largest; ``saturated`` says whether half of the inputs gave the same
+    rank, so that more of them would not raise it; ``derivatives_agree`` says whether the Jacobian
+    agrees with differences of the outputs, which `jax.lax.stop_gradient` and rounding break.
+    ``certain`` is a gap of at least 1000 in float64, with a rest that is rounding, from enough
+    inputs, with derivatives that agree.
     """
 
     parameters: int
@@ -34,20 +37,31 @@ class Redundancy(int):
     inputs: int
     rows: int
     gap: float
+    rest: float
+    saturated: bool
     dtype: str
     derivatives_agree: bool
 
     @property
     def certain(self) -> bool:
         """Whether the rank can be trusted."""
-        return self.dtype == "float64" and self.gap >= 1000 and self.derivatives_agree
+        return not self.doubts
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why it is not certain, in words."""
+        rounding = 1000 * float(np.finfo(self.dtype).eps) * math.sqrt(self.rows)
+        told = {
+            f"{self.dtype} ranks are rough: enable float64": self.dtype == "float64",
+            "no clear gap at the cut": self.gap >= 1000,
+            "what does not count is more than rounding": self.rest <= rounding,
+            "more inputs give a higher rank": self.saturated,
+            "the Jacobian is not the outputs' derivative": self.derivatives_agree,
+        }
+        return tuple(doubt for doubt, cleared in told.items() if not cleared)
 
     def __str__(self) -> str:
-        doubts = [
-            *([] if self.dtype == "float64" else [f"{self.dtype} ranks are rough: enable float64"]),
-            *([] if self.gap >= 1000 else ["no clear gap at the cut"]),
-            *([] if self.derivatives_agree else ["the Jacobian is not the outputs' derivative"]),
-        ]
+        doubts = self.doubts
         return (
             f"redundancy {int(self)} = {self.parameters} parameters - rank {self.rank} "
             f"({self.rows} outputs of {self.inputs} inputs, gap {self.gap:.0e}, "
@@ -59,9 +73,17 @@ class Redundancy(int):
 
 @dataclass(frozen=True)
 class Jacobian:
-    """A square factor R of the Jacobian J at generic parameters: |R v| = |J v| for every v."""
+    """A square factor R of the Jacobian J at generic parameters: |R v| = |J D v| for every v.
+
+    D is diagonal, with the ``sizes`` of the parameters: the root mean square of the leaf that each
+    stands in. In these units a change is relative, and what undoes a layer's scale in another one
+    (c W_1, W_2 / c) changes nothing. A column is never scaled by its own size, which may be all
+    rounding. ``half`` is the same factor from half of the inputs.
+    """
 
     factor: np.ndarray
+    half: np.ndarray
+    sizes: np.ndarray
     params: PyTree
     inputs: int
     rows: int
@@ -73,11 +95,12 @@ def redundancy(
 ) -> Redundancy:
     """#params - rank of the Jacobian of the outputs over many random inputs (host-only).
 
-    Taken at generic parameters near ``params`` and at more outputs times inputs than there are
-    parameters. For an analytic model this is the dimension of the set of parameters with the same
-    function; for ReLU networks of three layers and more it may vary from place to place. Any key
-    gives the same number, up to bad luck, so there is a default. The cut is at the square root of
-    eps of the largest singular value. What it rests on is in the fields of the result.
+    Taken at generic parameters near ``params``, in units of the root mean square of each leaf, and
+    at more outputs times inputs than there are parameters. For an analytic model this is the
+    dimension of the set of parameters with the same function; for ReLU networks of three layers and
+    more it may vary from place to place. Any key gives the same number, up to bad luck, so there is
+    a default. The cut is at the square root of eps of the largest singular value. What it rests on
+    is in the fields of the result.
 
     Raises ValueError for more than 6000 parameters, or outputs that are not floating-point.
 
@@ -99,8 +122,17 @@ def summary(found: Jacobian) -> Redundancy:
     result.parameters, result.rank = len(values), rank
     result.inputs, result.rows = found.inputs, found.rows
     result.gap = _gap(values, rank, eps)
+    result.rest = float(values[rank] / values[0]) if rank < len(values) and rank else 0.0
+    result.saturated = _pivoted_rank(found.half, eps) >= rank
     result.dtype, result.derivatives_agree = values.dtype.name, found.derivatives_agree
     return result
+
+
+def _pivoted_rank(a, eps):
+    """The rank by a QR factorisation with pivots, which costs a part of the singular values."""
+    diagonal = np.abs(np.diagonal(scipy.linalg.qr(a, mode="r", pivoting=True)[0]))
+    # It may miss the least singular value by a factor of the size, here never by a gap of 1000.
+    return int(np.sum(diagonal > math.sqrt(eps) * diagonal[:1].max(initial=0)))
 
 
 def _gap(values, rank, eps):
@@ -138,9 +170,21 @@ def jacobian(
     require(width > 0, "`apply` gives no floating-point output.")
     number = 64 + math.ceil(3 * size / width)
     batch = random_inputs(inputs, number, rng)
-    factor = _factor(outputs, vector, batch, number, width)
-    agree = _derivatives_agree(outputs, vector, batch, rng)
-    return Jacobian(factor, params, number, number * width, agree)
+    factor, half = _factor(outputs, vector, batch, number, width)
+    sizes = leaf_sizes(params, factor.dtype)
+    agree = _derivatives_agree(outputs, vector, batch, sizes, rng)
+    return Jacobian(factor * sizes, half * sizes, sizes, params, number, number * width, agree)
+
+
+def leaf_sizes(params: PyTree, dtype: Any) -> np.ndarray:
+    """For every floating parameter the root mean square of its leaf; 1 for a leaf of zeros."""
+    rows = []
+    for x in jax.tree.leaves(params):
+        if is_floating(x):
+            values = np.asarray(x, np.float64)
+            size = np.sqrt(np.mean(values**2)) if values.size else 0.0
+            rows.append(np.full(values.size, size if size > 0 else 1.0, dtype))
+    return np.concatenate(rows)
 
 
 def flatten(params: PyTree, dtype: Any) -> tuple[Any, Callable[[Array], PyTree]]:
@@ -167,10 +211,10 @@ def _floating_vector(outputs, dtype):
 
 
 def _factor(outputs, vector, batch, number, width):
-    """R of a QR factorisation of the Jacobian, a chunk of inputs at a time."""
+    """R of a QR factorisation of the Jacobian, a chunk of inputs at a time; and of half of them."""
     size = vector.size
-    chunk = min(number, max(1, ENTRIES_AT_ONCE // (width * size)))
-    factor = np.zeros((0, size), vector.dtype)
+    chunk = min(math.ceil(number / 2), max(1, ENTRIES_AT_ONCE // (width * size)))
+    factor = half = np.zeros((0, size), vector.dtype)
     rows = _rows(outputs, vector, jax.tree.map(lambda x: x[0], batch), width)
     for start in range(0, number, chunk):
         # the last chunk reaches back, so that one shape is compiled; rows twice change no rank
@@ -179,7 +223,9 @@ def _factor(outputs, vector, batch, number, width):
         stacked = np.concatenate([factor, np.asarray(found).reshape(-1, size)])
         require(bool(np.isfinite(stacked).all()), "`apply` has a derivative that is not finite.")
         factor = np.asarray(np.linalg.qr(stacked, "r")) if len(stacked) > size else stacked
-    return factor
+        if start < number / 2:
+            half = factor
+    return factor, half
 
 
 def _rows(outputs, vector, one, width):
@@ -197,12 +243,12 @@ def _rows(outputs, vector, one, width):
     return batched(jax.jacrev)
 
 
-def _derivatives_agree(outputs, vector, batch, rng):
+def _derivatives_agree(outputs, vector, batch, sizes, rng):
     """Whether central differences along one direction are what the derivative says.
 
     The median over the inputs, as a kink may lie between the two ends for a few of them.
     """
-    direction = rng.standard_normal(vector.shape).astype(vector.dtype)
+    direction = sizes * rng.standard_normal(vector.shape).astype(vector.dtype)
     step = float(np.finfo(vector.dtype).eps) ** (1 / 3)
 
     @jax.jit

@@ -39,6 +39,15 @@ def test_an_action_given_twice_explains_once():
     assert report.redundancy.certain
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_scales_of_layers_do_not_matter(scale):
+    apply, params, x = model(jax.nn.relu)
+    moved = params | {n: scale * params[n] for n in ("w1", "b1")} | {"w2": params["w2"] / scale}
+    report = symjax.completeness([linear_action(PositiveScaling(2), LEGS)], apply, moved, x)
+    assert (report.explained, report.missing, report.complete) == (2, 0, True)
+    assert report.certain
+
+
 def test_a_false_action_is_named_and_explains_nothing():
     false = Symmetry("wrong", linear_action(GeneralLinear(2), LEGS), ("w1", "b1", "w2"))
     report = symjax.completeness([false], *model(jax.nn.relu))

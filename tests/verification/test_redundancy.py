@@ -59,6 +59,43 @@ class TestInDoublePrecision:
         ]
         assert counts == [4, 4]
 
+    def test_the_scales_of_layers_and_units_do_not_matter(self):
+        a, b = normal((6, 3), (2, 6))
+        apply = lambda w, x: w[1] @ jax.nn.relu(w[0] @ x)
+        for scales in (1e-6, 1e4, 1e8, jnp.logspace(-5, 5, 6)[:, None]):
+            moved = (a * scales, b / jnp.reshape(jnp.asarray(scales), (1, -1)))
+            found = symjax.redundancy(apply, moved, jnp.ones(3))
+            assert found == 6
+            assert found.certain, found
+
+    @pytest.mark.parametrize("condition", [1e2, 1e5, 1e8])
+    def test_another_basis_gives_the_same_number_or_says_that_it_does_not_know(self, condition):
+        q = np.linalg.qr(np.random.default_rng(0).standard_normal((2, 4, 4)))[0]
+        g = q[0] @ np.diag(np.geomspace(condition**-0.5, condition**0.5, 4)) @ q[1]
+        a, b = normal((4, 5), (5, 4))
+        found = symjax.redundancy(linear, (g @ a, b @ np.linalg.inv(g)), jnp.ones(5))
+        assert found == 16 or not found.certain
+
+    def test_units_that_few_inputs_see_are_not_counted_with_certainty(self):
+        # A unit whose bias lets one input in a thousand through: more inputs raise the rank.
+        a, b = normal((6, 3), (2, 6))
+        late = {"a": a, "c": jnp.full(6, -4.0), "b": b}
+        apply = lambda p, x: p["b"] @ jax.nn.relu(p["a"] @ x + 10 * p["c"])
+        found = symjax.redundancy(apply, late, jnp.ones(3))
+        assert found == 6 or not found.certain
+
+    def test_what_a_softmax_does_not_see_is_no_column_of_rounding(self):
+        # Each entry of the keys' bias is a direction that no output sees; none is of size zero.
+        p = dict(zip("qkvb", normal((3, 2), (3, 2), (3, 2), (1, 2)), strict=True))
+
+        def apply(p, x):
+            q, k, v = x @ p["q"], 1e6 * (x @ p["k"] + p["b"]), x @ p["v"]
+            return jax.nn.softmax(q @ k.T / 1e6) @ v
+
+        found = symjax.redundancy(apply, p, jnp.ones((4, 3)))
+        assert found == 4 + 2
+        assert found.certain, found
+
     def test_chunks_give_the_same_number(self, monkeypatch):
         params = normal((2, 3), (3, 2))
         monkeypatch.setattr(_redundancy, "ENTRIES_AT_ONCE", 300)
