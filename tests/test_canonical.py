@@ -10,7 +10,9 @@ import symjax
 from symjax import Leg, Orthogonal, Translation
 from symjax.canonical import audit, minimum_norm, orbit_dimension, orbit_distance
 
-from .helpers import assert_close, eps
+from .discovery._reference import coarsest, move
+from .discovery.zoo import FAMILIES
+from .helpers import assert_close, eps, slow_among
 from .transforms.models import CASES, LINEAR_SLOW, flat, linear_case, relu_case, tangent_matrix
 
 
@@ -232,12 +234,68 @@ def test_representative_is_one_for_the_whole_group(kind, x64):
         assert_close(found.params, base.params, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_units_of_a_recurrence_have_one_sign(seed):
+    # In w the columns flip with the rows: what decides is u, v, or nothing.
+    rng = np.random.default_rng(seed)
+    w = {n: rng.standard_normal(s) for n, s in (("w", (3, 3)), ("u", (3, 2)), ("v", (2, 3)))}
+    for alone in (False, True):
+        legs = [Leg("w", 0), Leg("w", 1)] + [Leg("u", 0), Leg("v", 1)] * (not alone)
+        groups = (symjax.Permutation(3), symjax.SignFlip(3))
+        actions = [symjax.linear_action(g, legs) for g in groups]
+        g, order = np.diag(rng.choice([-1.0, 1.0], 3)), rng.permutation(3)
+        moved = {"w": g @ w["w"] @ g, "u": g @ w["u"], "v": w["v"] @ g}
+        moved = {
+            "w": moved["w"][order][:, order],
+            "u": moved["u"][order],
+            "v": moved["v"][:, order],
+        }
+        moved = w | {"w": moved["w"]} if alone else moved
+        a, b = (symjax.canonical.representative(actions, m) for m in (w, moved))
+        assert a.undecided == b.undecided == ((1,) if alone else ())
+        if not alone:
+            for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+                np.testing.assert_allclose(x, y, atol=1e-12)
+
+
+FAST = ("recurrent",)
+
+
+@pytest.mark.parametrize("family", slow_among(FAMILIES, *(f for f in FAMILIES if f not in FAST)))
+def test_representative_is_one_on_every_orbit_of_the_zoo(family, x64):
+    """Or it names what is not decided; the elements are drawn and applied by other code."""
+    wrong = []
+    for model in FAMILIES[family]:
+        apply, params, inputs = model.build(jax.random.key(0))
+        symmetries = symjax.find_symmetries(apply, params, *inputs).exact
+        if not symmetries:
+            continue
+        base = symjax.canonical.representative(symmetries, params)
+        for seed in range(2):
+            moved, rng = params, np.random.default_rng(seed)
+            for s in symmetries:
+                moved = move(s.action, moved, rng)
+            found = symjax.canonical.representative(symmetries, moved)
+            pairs = zip(jax.tree.leaves(base.params), jax.tree.leaves(found.params), strict=True)
+            gaps = [
+                np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0)
+                for x, y in pairs
+                if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+            ]
+            # Balancing stops at 1e-7, and the coarsest dtype of a leaf rounds the result.
+            reach = 1e-5 if coarsest(params) < 1e-10 else 1e3 * coarsest(params)
+            if max(gaps) > reach and not (base.undecided or found.undecided):
+                wrong.append(f"{model.name}: {max(gaps):.1e}")
+    assert wrong == []
+
+
 def test_representative_says_what_it_could_not_decide():
     swap = symjax.Symmetry(
         "units", symjax.linear_action(symjax.Permutation(2), [Leg(0, 0), Leg(1, 1)]), ()
     )
     w = (jnp.array([[1.0], [-1.0]]), jnp.array([[3.0, 3.0]]))
-    assert symjax.canonical.representative([swap], w).margin == 0.0
+    found = symjax.canonical.representative([swap], w)
+    assert (found.margin, found.undecided) == (0.0, (0,))
     with pytest.raises(ValueError, match="`params` holds a NaN"):
         symjax.canonical.representative([swap], (w[0] * jnp.nan, w[1]))
     with pytest.raises(ValueError, match="runs on the host"):

@@ -19,7 +19,7 @@ CERTAIN = 10.0
 ENTRIES_AT_ONCE = 2**22
 """Of the tangent map of an orbit."""
 
-ROUNDS = 6
+ROUNDS, LARGEST = 16, 6
 """Of scaling rows and columns; each takes the root of what is left of their sizes."""
 
 
@@ -205,25 +205,29 @@ def _reduced(column, flat):
 
 
 def _equilibrated(column, flat):
-    """Factors for the rows and columns of a linear map that bring their largest entries near 1.
+    """Factors for the rows and columns of a linear map that bring all of them to one norm.
 
-    Ruiz's iteration: divide by the roots of the largest entries, of both sides at once. Largest
-    entries, and not sums of squares, which underflow.
+    Ruiz's iteration: divide by the roots of the sizes, of both sides at once. First by the largest
+    entries, whose squares neither overflow nor underflow afterwards; then by Euclidean norms, where
+    the scaling that it comes to is one for all matrices that differ by scales of rows and columns.
     """
     rows, columns = jnp.ones(jax.eval_shape(column, flat).shape, flat.dtype), jnp.ones_like(flat)
     root = lambda x: jnp.sqrt(jnp.where(x > 0, x, 1))
 
-    def again(_, carry):
+    def again(k, carry):
         rows, columns = carry
 
-        def look(largest, args):
+        def look(found, args):
             i, c = args
             sizes = jnp.abs(rows * column(c * jax.nn.one_hot(i, flat.size, dtype=flat.dtype)))
-            return jnp.maximum(largest, sizes), jnp.max(sizes)
+            largest, squares = found
+            found = jnp.maximum(largest, sizes), squares + sizes**2
+            return found, (jnp.max(sizes), jnp.sum(sizes**2))
 
-        places = jnp.arange(flat.size), columns
-        largest, tops = jax.lax.scan(look, jnp.zeros_like(rows), places)
-        return rows / root(largest), columns / root(tops)
+        none = jnp.zeros_like(rows), jnp.zeros_like(rows)
+        by_rows, by_columns = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
+        pick = lambda x: jnp.where(k < LARGEST, x[0], jnp.sqrt(x[1]))
+        return rows / root(pick(by_rows)), columns / root(pick(by_columns))
 
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 

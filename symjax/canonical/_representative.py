@@ -21,6 +21,10 @@ SIGNED = ("linear", "orthogonal", "sign", "complex")
 """Kinds of factors that still have signs (or phases) to choose once rows are in order."""
 
 
+CLEAR = 1e-6
+"""A choice by a smaller relative margin than this is not one that two models share."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Representative:
     """The representative of a model modulo its symmetries (host-only).
@@ -29,9 +33,10 @@ class Representative:
         params: the representative.
         element: what moves the given model there, for `symjax.matching.apply_element`.
         margin: how clearly the conventions decided, relative: the least gap between two norms or
-            eigenvalues that were put in order, and the least size of a sum that chose a sign. Below
-            about 1e-6 the choice may differ between two models of one orbit.
-        undecided: the symmetries (numbers in the list) of which something was not decided at all.
+            eigenvalues that were put in order, and the least size of a sum that chose a sign.
+        undecided: the symmetries (numbers in the list) of which something was not decided: no
+            convention could be asked, or its margin is below 1e-6, where rounding may choose
+            differently for two models of one orbit.
         element_error: how far ``element`` takes the model from ``params``, relative to their norm:
             rounding, in float64.
         change: how much the outputs change, relative to their norm; None without ``apply``.
@@ -63,8 +68,9 @@ def representative(
       the group moves, by falling eigenvalue;
     - permutations: units by falling norm of all that moves with them;
     - signs, and the signs of those eigenvectors: the sum of cubes of a row is made positive, over
-      leaves that no undecided sign moves, from the inputs and outputs inwards; phases of complex
-      scalings: the sum of z |z|^2 is made real and positive.
+      leaves that no undecided sign moves, from the inputs and outputs inwards, and never over one
+      where columns turn with the rows, as the weight of a recurrence; phases of complex scalings:
+      the sum of z |z|^2 is made real and positive.
 
     Two generic models on one orbit have the same representative, to about 1e-7: scales are balanced
     to that. Where eigenvalues or norms are equal (``margin`` near 0) conventions cannot decide: at
@@ -95,21 +101,22 @@ def representative(
     table = make_table(symmetries, params)
     leaves = host_leaves(params)
     state = balanced(table, start(table, leaves), range(len(table.factors)))
-    margins = []
+    margins: dict[int, float] = {}
     for kinds in (("linear", "orthogonal"), ("permutation",)):
         for i, factor in enumerate(table.factors):
             if factor.kind in kinds:
                 h, margin = _ordered(factor, state)
                 state = push(table, state, i, h)
-                margins.append(margin)
-    state, undecided = _with_signs(table, state, margins)
+                margins[i] = min(margin, margins.get(i, 1.0))
+    state, waiting = _with_signs(table, state, margins)
+    undecided = waiting | {i for i, margin in margins.items() if not margin >= CLEAR}
     state = with_shifts(table, leaves, state)
     moved = public_params(table, state, params)
     change = function_change(apply, inputs, params, moved)
     return Representative(
         moved,
         public_element(table, symmetries, state, params),
-        min(margins, default=1.0),
+        min(margins.values(), default=1.0),
         tuple(sorted({table.factors[i].symmetry for i in undecided})),
         element_error(table, leaves, state),
         None if change is None else float(change),
@@ -133,22 +140,26 @@ def _gap(falling: np.ndarray) -> float:
     return float(np.min(-np.diff(falling, axis=-1) / np.maximum(falling[..., :1], 1e-300)))
 
 
-def _with_signs(table: Table, state: State, margins: list[float]) -> tuple[State, set[int]]:
+def _with_signs(table: Table, state: State, margins: dict[int, float]) -> tuple[State, set[int]]:
     """The state with every sign chosen that can be, and the factors where none could."""
     waiting = {i for i, f in enumerate(table.factors) if f.kind in SIGNED}
     while ready := {i: places for i in waiting if (places := _known(table, i, waiting))}:
         i = min(ready)
         h, margin = _signs(table.factors[i], ready[i], state)
         state = push(table, state, i, h)
-        margins.append(margin)
+        margins[i] = min(margin, margins.get(i, 1.0))
         waiting.discard(i)
     return state, waiting
 
 
 def _known(table: Table, i: int, waiting: set[int]):
-    """The places of a factor on leaves that no other undecided factor moves."""
+    """The places of a factor on leaves that no other undecided factor moves, nor itself twice.
+
+    In the weight of a recurrence its columns turn with its rows.
+    """
     others = {leaf for j in waiting - {i} for leaf in table.factors[j].leaves}
-    return [p for p in table.factors[i].places if p.leaf not in others]
+    places = table.factors[i].places
+    return [p for p in places if p.leaf not in others and (i, p.leaf) not in table.twice]
 
 
 def _signs(factor: Factor, places, state: State) -> tuple[np.ndarray, float]:

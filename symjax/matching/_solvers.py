@@ -19,6 +19,19 @@ Pair = tuple[Place, np.ndarray, np.ndarray]
 FLOOR = 1e-12
 """Eigenvalues of a Gram matrix below this part of the largest count as zero (ratio 1e-6)."""
 
+PULL = 1e-11
+"""How strongly an element is drawn to the identity, as part of the largest squares that it moves.
+
+Where nothing decides (a pruned head, a dead unit, what rounding left of one), it stays there. The
+pull is on each step, not on their product, so that where something decides it fades away.
+"""
+
+NOISE = 1e-28
+"""Sums of squares below this part of the largest that an element moves are rounding of zeros."""
+
+WORST = 1e8
+"""No matrix with a larger product |g| |g^-1| is used."""
+
 
 def pairs_of(
     factor: Factor,
@@ -90,7 +103,8 @@ def unit_gain(factor: Factor, place: Place, x: np.ndarray) -> np.ndarray:
     x = x[..., 0]
     if factor.kind == "sign":
         return np.where(x < 0, -1.0, 1.0)
-    return np.where(x == 0, 1.0, np.abs(np.where(x == 0, 1.0, x)) ** (-1 / place.power))
+    none = np.abs(x) <= FLOOR * np.abs(x).max(initial=0)
+    return np.where(none, 1.0, np.abs(np.where(none, 1.0, x)) ** (-1 / place.power))
 
 
 def _complex_overlap(a, x):
@@ -106,13 +120,16 @@ def _nearest_scale(pairs):
     powers = np.array([p.power for p, _, _ in pairs])
     squares = np.stack([sums(x * x) for _, _, x in pairs])
     overlaps = np.stack([sums(a * x) for _, a, x in pairs])
-    return np.exp(_best_log(powers, squares, overlaps))
+    pull = PULL * squares.max(initial=0)
+    return np.exp(_best_log(powers, squares + pull, overlaps + pull))
 
 
 def _nearest_complex(pairs):
     powers = np.array([p.power for p, _, _ in pairs])
     squares = np.stack([np.sum(np.abs(to_complex(x)) ** 2, axis=-1) for _, _, x in pairs])
     overlaps = np.stack([_complex_overlap(a, x) for _, a, x in pairs])
+    pull = PULL * squares.max(initial=0)
+    squares, overlaps = squares + pull, overlaps + pull
     u = _best_log(powers, squares, overlaps)
     turned = np.sum(overlaps * np.exp(powers[:, None, None] * u), axis=0)
     return np.exp(u + 1j * np.angle(turned))
@@ -181,6 +198,7 @@ def _balanced_scale(factor, places):
     squares = np.stack([sums(x * x) if factor.kind == "scale" else sums(x) for _, x in places])
     shape = squares.shape[1:]
     squares = squares.reshape(len(places), -1)
+    squares = np.where(squares > NOISE * squares.max(initial=0), squares, 0)
     sizes = np.array([x.size / squares.shape[1] for _, x in places])[:, None]
     towards = np.sign(powers)[:, None]
     one_sided = ~((squares * (towards > 0)).any(0) & (squares * (towards < 0)).any(0))
@@ -211,9 +229,10 @@ def _grams(pairs, vector):
 
 
 def _nearest_linear(pairs):
-    grams = *_grams(pairs, True), *_grams(pairs, False)
-    sx, ax, sy, by = grams
+    sx, ax, sy, by = *_grams(pairs, True), *_grams(pairs, False)
     identity = np.eye(sx.shape[-1])
+    pull = PULL * max(np.trace(s, axis1=-2, axis2=-1).max() for s in (sx, sy)) * identity
+    grams = sx, ax, sy, by = sx + pull, ax + pull, sy + pull, by + pull
     start = np.broadcast_to(identity, sx.shape)
     best = start, start, _linear_value(start, start, *grams)
     # Least squares on what writes the axis, or on what reads it: whichever leaves less.
@@ -249,7 +268,7 @@ def _keep_better(best, candidate, grams):
     inverse = np.linalg.inv(candidate)
     value = _linear_value(candidate, inverse, *grams)
     size = np.linalg.norm(candidate, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
-    better = regular & (size < 1 / FLOOR) & (value < best[2])
+    better = regular & (size < WORST) & (value < best[2])
     chosen = better[:, None, None]
     return (
         np.where(chosen, candidate, best[0]),
@@ -278,13 +297,14 @@ def _sylvester(left, right, rhs):
 def _balanced_linear(places):
     pairs = [(p, x, x) for p, x in places]
     sx, sy = _grams(pairs, True)[0], _grams(pairs, False)[0]
-    if not (sx.any((-2, -1)) & sy.any((-2, -1))).all():
-        return np.broadcast_to(np.eye(sx.shape[-1]), sx.shape)
-    sx, sy = _regular(sx), _regular(sy)
+    identity = np.broadcast_to(np.eye(sx.shape[-1]), sx.shape)
+    sizes = np.stack([np.trace(s, axis1=-2, axis2=-1) for s in (sx, sy)])
+    alive = (sizes > NOISE * sizes.max(initial=0)).all(0)[:, None, None]
+    sx, sy = (_regular(np.where(alive, s, identity)) for s in (sx, sy))
     # P = g^T g solves P Sx P = Sy: the geometric mean of Sx^-1 and Sy.
     root = _power(sx, 0.5)
     back = _power(sx, -0.5)
-    return _power(back @ _power(root @ sy @ root, 0.5) @ back, 0.5)
+    return np.where(alive, _power(back @ _power(root @ sy @ root, 0.5) @ back, 0.5), identity)
 
 
 def _regular(s):

@@ -25,11 +25,13 @@ class Redundancy(int):
 
     ``parameters``, ``rank``, ``inputs`` and ``rows`` (inputs times outputs) are the sizes; ``gap``
     is the ratio of the last singular value that counts to the first that does not, and ``rest``
-    that first one, of the largest; ``saturated`` says whether half of the inputs gave the same
-    rank, so that more of them would not raise it; ``derivatives_agree`` says whether the Jacobian
-    agrees with differences of the outputs, which `jax.lax.stop_gradient` and rounding break.
-    ``certain`` is a gap of at least 1000 in float64, with a rest that is rounding, from enough
-    inputs, with derivatives that agree.
+    that first one, of the largest; ``seen`` says whether some output depends on every entry of each
+    leaf that matters at all (units that are switched off are not seen); ``saturated`` says whether
+    half of the inputs gave the same rank, so that more of them would not raise it;
+    ``derivatives_agree`` says whether the Jacobian agrees with differences of the outputs, which
+    `jax.lax.stop_gradient` and rounding break.
+    ``certain`` is a gap of at least 1000 in float64, with a rest that is rounding, from inputs that
+    see everything and are enough, with derivatives that agree.
     """
 
     parameters: int
@@ -38,6 +40,7 @@ class Redundancy(int):
     rows: int
     gap: float
     rest: float
+    seen: bool
     saturated: bool
     dtype: str
     derivatives_agree: bool
@@ -54,6 +57,7 @@ class Redundancy(int):
         told = {
             f"{self.dtype} ranks are rough: enable float64": self.dtype == "float64",
             "no clear gap at the cut": self.gap >= 1000,
+            "no output sees some entries of a leaf at these inputs": self.seen,
             "what does not count is more than rounding": self.rest <= rounding,
             "more inputs give a higher rank": self.saturated,
             "the Jacobian is not the outputs' derivative": self.derivatives_agree,
@@ -123,9 +127,18 @@ def summary(found: Jacobian) -> Redundancy:
     result.inputs, result.rows = found.inputs, found.rows
     result.gap = _gap(values, rank, eps)
     result.rest = float(values[rank] / values[0]) if rank < len(values) and rank else 0.0
+    result.seen = _all_seen(found)
     result.saturated = _pivoted_rank(found.half, eps) >= rank
     result.dtype, result.derivatives_agree = values.dtype.name, found.derivatives_agree
     return result
+
+
+def _all_seen(found):
+    """Whether each leaf has no zero column in the Jacobian, or nothing else; and not all have."""
+    columns = np.abs(found.factor).max(axis=0, initial=0) > 0
+    leaves = [x.size for x in jax.tree.leaves(found.params) if is_floating(x)]
+    rows = np.split(columns, np.cumsum(leaves)[:-1])
+    return bool(columns.any()) and all(row.all() or not row.any() for row in rows)
 
 
 def _pivoted_rank(a, eps):

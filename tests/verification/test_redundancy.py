@@ -79,10 +79,11 @@ class TestInDoublePrecision:
     def test_units_that_few_inputs_see_are_not_counted_with_certainty(self):
         # A unit whose bias lets one input in a thousand through: more inputs raise the rank.
         a, b = normal((6, 3), (2, 6))
-        late = {"a": a, "c": jnp.full(6, -4.0), "b": b}
         apply = lambda p, x: p["b"] @ jax.nn.relu(p["a"] @ x + 10 * p["c"])
-        found = symjax.redundancy(apply, late, jnp.ones(3))
-        assert found == 6 or not found.certain
+        for bias in (-0.5, -1.0, -1.5, -2.0, -4.0):
+            late = {"a": a, "c": jnp.full(6, bias), "b": b}
+            found = symjax.redundancy(apply, late, jnp.ones(3))
+            assert found == 6 or not found.certain, (bias, found)
 
     def test_what_a_softmax_does_not_see_is_no_column_of_rounding(self):
         # Each entry of the keys' bias is a direction that no output sees; none is of size zero.
