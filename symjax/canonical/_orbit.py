@@ -169,7 +169,7 @@ def orbit_dimension(
     flat, unravel = ravel_pytree(orbit.zero(params))
     eps = float(jnp.finfo(flat.dtype).eps)
     column = lambda e: ravel_pytree(orbit.tangent(unravel(e), params))[0].astype(flat.dtype)
-    values = jnp.linalg.svd(_reduced(column, flat), compute_uv=False)
+    values = jnp.linalg.svdvals(_reduced(column, flat))
     cut = 10 * flat.size * eps * values[0]
     counts = values > cut
     rank = jnp.sum(counts)
@@ -225,9 +225,9 @@ def _equilibrated(column, flat):
             return found, (jnp.max(sizes), jnp.sum(sizes**2))
 
         none = jnp.zeros_like(rows), jnp.zeros_like(rows)
-        by_rows, by_columns = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
-        pick = lambda x: jnp.where(k < LARGEST, x[0], jnp.sqrt(x[1]))
-        return rows / root(pick(by_rows)), columns / root(pick(by_columns))
+        found, (tops, sums) = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
+        pick = lambda largest, squares: jnp.where(k < LARGEST, largest, jnp.sqrt(squares))
+        return rows / root(pick(*found)), columns / root(pick(tops, sums))
 
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 
