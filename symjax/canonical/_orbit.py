@@ -175,10 +175,19 @@ def orbit_dimension(
     rank = jnp.sum(counts)
     least = jnp.min(jnp.where(counts, values, jnp.inf))
     most = jnp.max(jnp.where(counts, 0, values))
-    divide = lambda x, y: jnp.where(y > 0, x / jnp.where(y > 0, y, 1), jnp.inf)
-    below = jnp.where(most > cut / CERTAIN, divide(cut, most), jnp.inf)
-    gap = jnp.minimum(divide(least, jnp.maximum(most, cut)), below)
+    below = jnp.where(most > cut / CERTAIN, _ratio(cut, most), jnp.inf)
+    gap = jnp.minimum(_ratio(least, jnp.maximum(most, cut)), below)
     return OrbitDimension(rank, orbit.dimension - rank, gap)
+
+
+def _ratio(x: Array, y: Array) -> Array:
+    """X / y, and infinity for a y of 0."""
+    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1), jnp.inf)
+
+
+def _root(sizes: Array) -> Array:
+    """The roots of sizes; 1 for a size of 0."""
+    return jnp.sqrt(jnp.where(sizes > 0, sizes, 1))
 
 
 def _reduced(column, flat):
@@ -212,7 +221,6 @@ def _equilibrated(column, flat):
     the scaling that it comes to is one for all matrices that differ by scales of rows and columns.
     """
     rows, columns = jnp.ones(jax.eval_shape(column, flat).shape, flat.dtype), jnp.ones_like(flat)
-    root = lambda x: jnp.sqrt(jnp.where(x > 0, x, 1))
 
     def again(k, carry):
         rows, columns = carry
@@ -227,7 +235,7 @@ def _equilibrated(column, flat):
         none = jnp.zeros_like(rows), jnp.zeros_like(rows)
         found, (tops, sums) = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
         pick = lambda largest, squares: jnp.where(k < LARGEST, largest, jnp.sqrt(squares))
-        return rows / root(pick(*found)), columns / root(pick(tops, sums))
+        return rows / _root(pick(*found)), columns / _root(pick(tops, sums))
 
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 
