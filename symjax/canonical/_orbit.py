@@ -234,7 +234,7 @@ def _equilibrated(column, flat):
 
         none = jnp.zeros_like(rows), jnp.zeros_like(rows)
         found, (tops, sums) = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
-        pick = lambda largest, squares: jnp.where(k < LARGEST, largest, jnp.sqrt(squares))
+        pick = lambda largest, squares: jax.lax.select(k < LARGEST, largest, jnp.sqrt(squares))
         return rows / _root(pick(*found)), columns / _root(pick(tops, sums))
 
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
