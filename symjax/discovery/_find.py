@@ -15,7 +15,13 @@ from .._checks import (
     require_callable,
     require_floating_leaves,
 )
-from . import _rules_elementwise, _rules_linear, _rules_loops, _rules_shape
+from . import (
+    _rules_elementwise,
+    _rules_linear,
+    _rules_loops,
+    _rules_mapped,
+    _rules_shape,
+)
 from ._assembly import Assembly
 from ._check import checked
 from ._graph import Graph, Tensor, leaves_of
@@ -30,7 +36,7 @@ from ._shifts import Shifts
 from ._spaces import Spaces
 from ._values import Value
 
-_REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_shape)
+_REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_mapped, _rules_shape)
 
 #: Each reading makes some layout finer, so this is never reached by a model that makes sense.
 MOST_READINGS = 50

@@ -28,6 +28,15 @@ from ._values import (
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 
+#: Primitives that only call a program. Others that have one mean something else by it: local shapes
+#: (shard_map), references (pallas_call), steps (scan).
+CALLS = frozenset(
+    {
+        *{"jit", "pjit", "closed_call", "core_call", "core_closed_call", "xla_call", "named_call"},
+        *{"remat", "remat2", "checkpoint"},
+        *{"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"},
+    }
+)
 #: Constants larger than this are not evaluated: they are taken as entries that nothing may move.
 LARGEST_CONSTANT = 1 << 26
 
@@ -149,7 +158,7 @@ class Reader:
 
     def _equation(self, equation, operands):
         name = equation.primitive.name
-        inner = _inner_jaxpr(equation)
+        inner = inner_jaxpr(equation)
         if inner is not None:
             return self._call(inner, operands)
         if not any(isinstance(v, Value) for v in operands):
@@ -205,9 +214,9 @@ class Reader:
         return Value(value.axes, {c: make(t) for c, t in value.blocks.items()}, dtype)
 
 
-def _inner_jaxpr(equation):
+def inner_jaxpr(equation: Any) -> Any:
     """The program of an equation that only calls it, with operands and outputs as they are."""
-    if equation.primitive.name in ("scan", "while", "cond"):
+    if equation.primitive.name not in CALLS:
         return None
     for name in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
         inner = equation.params.get(name)
@@ -222,7 +231,7 @@ def _fold(equation, operands):
     sizes = [np.prod(v.aval.shape, dtype=float) for v in equation.outvars]
     if not operands and equation.primitive.name != "iota":
         return None
-    if sum(sizes) > LARGEST_CONSTANT or equation.primitive.name in ("scan", "while", "cond"):
+    if sum(sizes) > LARGEST_CONSTANT or any(jax.core.jaxprs_in_params(equation.params)):
         return None
     with jax.ensure_compile_time_eval():
         result = equation.primitive.bind(*operands, **equation.params)

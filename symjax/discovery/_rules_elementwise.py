@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -205,7 +206,15 @@ def _select(reader, equation, which, *cases):
     return reader.elementwise([which, *cases], make, _dtype(equation))
 
 
-@rule("stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "pvary")
+@rule(
+    "stop_gradient",
+    "copy",
+    "copy_p",
+    "optimization_barrier",
+    "sharding_constraint",
+    "pvary",
+    "name",
+)
 def _identity(reader, equation, *values):
     return [reader.lift(v) for v in values]
 
@@ -213,7 +222,7 @@ def _identity(reader, equation, *values):
 @rule("convert_element_type")
 def _convert(reader, equation, x):
     x = reader.lift(x)
-    return _cast(reader, equation, x, _keeps(x.dtype, _dtype(equation)))
+    return cast(reader, equation, x, keeps_numbers(x.dtype, _dtype(equation)))
 
 
 @rule("reduce_precision")
@@ -221,10 +230,10 @@ def _reduce_precision(reader, equation, x):
     x, p = reader.lift(x), equation.params
     bits = jnp.finfo(x.dtype)
     keeps = p["mantissa_bits"] >= bits.nmant and p["exponent_bits"] >= bits.nexp
-    return _cast(reader, equation, x, keeps)
+    return cast(reader, equation, x, keeps)
 
 
-def _cast(reader, equation, x, keeps):
+def cast(reader: Reader, equation: Any, x: Value, keeps: bool) -> Value:
     """A cast: nothing where every number is kept, a rounding of parameters, or some function."""
     new = _dtype(equation)
     if keeps:
@@ -239,7 +248,7 @@ def _is_float(dtype):
     return jnp.issubdtype(dtype, jnp.floating)
 
 
-def _keeps(old, new) -> bool:
+def keeps_numbers(old: Any, new: Any) -> bool:
     """Whether every number of a dtype is one of another."""
     to_bool = jnp.issubdtype(new, jnp.bool_)
     if old == new or jnp.issubdtype(old, jnp.bool_):

@@ -9,7 +9,7 @@ import numpy as np
 from . import _terms as terms
 from ._layout import Unsupported, align, free_axis
 from ._reader import rule
-from ._rules_elementwise import NOTHING, Traits
+from ._rules_elementwise import NOTHING, Traits, cast, keeps_numbers
 from ._rules_shape import mix
 from ._values import Value, block_at, cells, rename, reshape
 
@@ -18,7 +18,14 @@ from ._values import Value, block_at, cells, rename, reshape
 def _dot_general(reader, equation, x, y):
     (cx, cy), (bx, by) = equation.params["dimension_numbers"]
     x, y = reader.lift(x), reader.lift(y)
-    return contract(reader, x, y, (cx, cy), (bx, by), equation.outvars[0].aval.dtype)
+    result = contract(reader, x, y, (cx, cy), (bx, by), x.dtype)
+    return _preferred(reader, equation, result, x, y)
+
+
+def _preferred(reader, equation, result, x, y):
+    """A result in the dtype that an equation prefers, which may have fewer digits."""
+    new = equation.outvars[0].aval.dtype
+    return cast(reader, equation, result, all(keeps_numbers(v.dtype, new) for v in (x, y)))
 
 
 def contract(reader, x, y, contracted, batch, dtype) -> Value:
@@ -157,6 +164,9 @@ def _sort(reader, equation, *values):
     a, keys = equation.params["dimension"], equation.params["num_keys"]
     if len(values) > 1 and any(v.has_params for v in values[:keys]):
         raise Unsupported
+    beside = [axis for v in values[:keys] for b, axis in enumerate(v.axes) if b != a]
+    if not all(axis.free for axis in beside) and any(v.has_params for v in values[keys:]):
+        raise Unsupported  # what is sorted by data is told apart by them
     how = Traits(Fraction(1))
     return [
         mix(reader, v, {a: v.axes[a].size}, (*reader.path, i), v.dtype, 1.0, how, name="sort")
@@ -167,7 +177,7 @@ def _sort(reader, equation, *values):
 @rule("top_k")
 def _top_k(reader, equation, x):
     x, k = reader.lift(x), equation.params["k"]
-    a = len(x.axes) - 1
+    a = equation.params.get("axis", -1) % len(x.axes)
     values, numbers = equation.outvars
     first = Traits(Fraction(1)), Traits(Fraction(0))
     return [
@@ -184,11 +194,12 @@ def _window(reader, equation, x, *rest):
         raise Unsupported
     window = p["window_dimensions"]
     shape = equation.outvars[0].aval.shape
-    padded = any(pair != (0, 0) for pair in p["padding"])
+    edges = [tuple(pair) != (0, 0) for pair in p["padding"]]
+    padded = any(edges) or any(n != 1 for n in p["base_dilation"])
     moved = [
         a
         for a, w in enumerate(window)
-        if w != 1 or p["window_strides"][a] != 1 or shape[a] != x.axes[a].size
+        if w != 1 or p["window_strides"][a] != 1 or shape[a] != x.axes[a].size or edges[a]
     ]
     how = None if name.endswith("sum") else Traits(Fraction(1))
     gain = float(np.prod(window)) if how is None else 1.0
@@ -199,8 +210,12 @@ def _window(reader, equation, x, *rest):
 
 @rule("conv_general_dilated")
 def _conv(reader, equation, x, w):
-    p = equation.params
     x, w = reader.lift(x), reader.lift(w)
+    return _preferred(reader, equation, _convolution(reader, equation, x, w), x, w)
+
+
+def _convolution(reader, equation, x, w):
+    p = equation.params
     d = p["dimension_numbers"]
     if p["batch_group_count"] != 1:
         raise Unsupported
@@ -281,4 +296,4 @@ def _conv_blocks(reader, equation, x, w, xn, wn, on, group=None):
                 part[0].node.traits = "padded"
             parts.append(part)
         blocks[cell] = terms.linear(reader.graph, parts, [1] * len(parts))
-    return Value(tuple(axes), blocks, equation.outvars[0].aval.dtype)
+    return Value(tuple(axes), blocks, x.dtype)

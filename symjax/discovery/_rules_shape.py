@@ -38,8 +38,10 @@ def _squeeze(reader, equation, x):
     return squeeze(reader.lift(x), equation.params["dimensions"])
 
 
-@rule("expand_dims", "reshape")
+@rule("reshape")
 def _reshape(reader, equation, x):
+    if equation.params.get("dimensions") is not None:
+        raise Unsupported
     return reshape(reader.lift(x), equation.outvars[0].aval.shape, reader.refinements)
 
 

@@ -1,5 +1,7 @@
 """Parameters of primitives that change what they mean: read, or refused, never passed over."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +50,55 @@ def test_a_cast_that_loses_digits_of_data_is_no_identity():
     read = lambda cast: lambda p, i: p["a"][i] * p["b"][cast(i)]
     assert checked(read(lambda i: i.astype(jnp.uint8)), tables, ids).dimension == 2
     assert checked(read(lambda i: i.astype(jnp.uint64)), tables, ids).dimension == 1000
+
+
+def test_what_is_sorted_by_data_is_told_apart_by_them():
+    params, z = weights(a=(3, 2), u=(2, 3)), data(2, 5)
+
+    def by_keys(p, keys, z):
+        _, h = jax.lax.sort((keys, p["a"] @ z), dimension=1, num_keys=1)
+        return p["u"] @ jax.nn.relu(h)
+
+    found = checked(by_keys, params, data(3, 5), z)
+    assert (found.dimension, set(found.unknown)) == (0, {"sort"})
+    same = lambda p, keys, z: by_keys(p, jnp.broadcast_to(keys, (3, 5)), z)
+    assert checked(same, params, data(1, 5), z).dimension == 3
+
+
+def test_the_largest_along_an_axis():
+    if "axis" not in inspect.signature(jax.lax.top_k).parameters:
+        pytest.skip("this JAX has no such argument")
+    params, z = weights(a=(3, 4), u=(2, 3)), data(4, 5)
+    few = lambda p, z: jax.lax.top_k(jnp.maximum(p["a"] @ z, 0.0), 3, axis=0)[0].T @ p["u"].T
+    assert checked(few, params, z).dimension == 1
+    other = lambda p, z: p["u"] @ jax.lax.top_k(jnp.maximum(p["a"] @ z, 0.0), 3, axis=1)[0]
+    assert checked(other, params, z).dimension == 3
+
+
+def test_a_product_that_is_rounded_is_rounded():
+    params, mean = weights(w=(5, 2)), jnp.full((5, 1), 0.2)
+
+    def centred(dtype):
+        dot = lambda x: jnp.matmul(x, mean, preferred_element_type=dtype).astype(x.dtype)
+        return lambda p, x: (x - dot(x)) @ p["w"]
+
+    assert checked(centred(jnp.float32), params, data(4, 5)).dimension == 0
+    assert (
+        checked(lambda p, x: x.mean(1, keepdims=True) @ p["w"][:1], params, data(4, 5)).unknown
+        == {}
+    )
+
+
+def test_a_program_that_is_not_simply_called_is_not_read_as_one():
+    pallas = pytest.importorskip("jax.experimental.pallas")
+
+    def kernel(a, b, out):
+        out[...] = jnp.cumsum(a[...], 0) * b[...]
+
+    def apply(p):
+        shape = jax.ShapeDtypeStruct((3,), p["a"].dtype)
+        return pallas.pallas_call(kernel, out_shape=shape, interpret=True)(p["a"], p["b"])
+
+    found = symjax.find_symmetries(apply, weights(a=(3,), b=(3,)), check=False)
+    assert len(found) == 0
+    assert set(found.unknown) == {"pallas_call"}
