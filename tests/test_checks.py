@@ -31,6 +31,12 @@ WITH_KEY = {
     "train_curve": lambda key: training.train_curve(
         square, W, W, key=key, optimiser=optax.sgd(0.1), steps=1
     ),
+    "random": lambda key: symjax.GeneralLinear(2).random(key),
+    "random permutation": lambda key: Permutation(2).random(key),
+    "random_algebra": lambda key: symjax.groups.Product([symjax.Translation(2)]).random_algebra(
+        key
+    ),
+    "random power": lambda key: symjax.Power(symjax.PositiveScaling(2), 3).random(key),
     "random_weights": lambda key: symjax.networks.random_weights(key, (3, 2)),
 }
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from .._checks import is_floating, require_count
+from .._checks import is_floating, require_count, require_key
 from ._base import (
     AbstractGroup,
     Element,
@@ -98,6 +98,7 @@ class Permutation(_AbstractFiniteGroup):
         return jnp.argsort(g, axis=-1)
 
     def random(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         del scale, dtype
         return jax.random.permutation(key, self.n)
 
@@ -142,6 +143,7 @@ class SignFlip(_AbstractFiniteGroup):
         return g
 
     def random(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         del scale
         return jax.random.rademacher(key, (self.n,), default_dtype(dtype))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .. import linalg
-from .._checks import require_count
+from .._checks import require_count, require_key
 from ..linalg._precision import mm
 from ._base import (
     AbstractGroup,
@@ -117,6 +117,7 @@ class GeneralLinear(_AbstractMatrixGroup):
         return linalg.logm(g)
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         n = self._size()
         return jax.random.normal(key, (n, n), default_dtype(dtype)) * (scale / math.sqrt(n))
 
@@ -174,6 +175,7 @@ class Orthogonal(_AbstractMatrixGroup):
         return jnp.where(rotation, linalg.log_rotation(safe), jnp.nan)
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         normal = jax.random.normal(key, (self.n, self.n), default_dtype(dtype))
         return (normal - normal.mT) * (scale / math.sqrt(2 * self.n))
 

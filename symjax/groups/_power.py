@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._checks import require_count
+from .._checks import require_count, require_key
 from ._base import AbstractDerivedGroup, AbstractGroup
 
 
@@ -48,10 +48,12 @@ class Power(AbstractDerivedGroup):
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.count, *x.shape)), one)
 
     def random(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         draw = lambda k: self.group.random(k, scale=scale, dtype=dtype)
         return jax.vmap(draw)(jax.random.split(key, self.count))
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         draw = lambda k: self.group.random_algebra(k, scale=scale, dtype=dtype)
         return jax.vmap(draw)(jax.random.split(key, self.count))
 

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from .._checks import is_concrete, require
+from .._checks import is_concrete, require, require_key
 from ..linalg import ONE_EXPONENTIAL
 from ._base import AbstractGroup
 
@@ -89,6 +89,7 @@ class Product(AbstractGroup):
         return self._map("symmetric", m)
 
     def _keys(self, key):
+        require_key(key)
         return tuple(jax.random.split(key, len(self.groups))) if self.groups else ()
 
     def component(self, g):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_count
+from .._checks import require_count, require_key
 from ._base import (
     AbstractGroup,
     component_label,
@@ -69,6 +69,7 @@ class PositiveScaling(AbstractGroup):
         return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         return scale * jax.random.normal(key, self._shape, default_dtype(dtype))
 
     def component(self, g):
@@ -164,6 +165,7 @@ class ComplexScaling(AbstractGroup):
         return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         return scale * jax.random.normal(key, (self.n, 2), default_dtype(dtype))
 
     def component(self, g):

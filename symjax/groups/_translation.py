@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._checks import require_count
+from .._checks import require_count, require_key
 from ._base import (
     AbstractGroup,
     component_label,
@@ -58,6 +58,7 @@ class Translation(AbstractGroup):
         return self.random_algebra(key, scale=scale, dtype=dtype)
 
     def random_algebra(self, key, *, scale=1.0, dtype=None):
+        require_key(key)
         return scale * jax.random.normal(key, (self.n,), default_dtype(dtype))
 
     def component(self, g):
