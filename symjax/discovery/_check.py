@@ -76,9 +76,9 @@ def without(
     left = replace(found, items=tuple(kept(found.items)), false=tuple(false), checked=said)
     if sum(found.sizes.values()) * sum(s.dimension for s in found.exact) > MOST_NUMBERS:
         return left  # what groups share is then not counted again: the dimension may be too small
-    tangents = _tangents(found.exact, leaves)
-    rest = [t for s, t in zip(found.exact, tangents, strict=True) if kept([s])]
-    lost = _rank(tangents) - _rank(rest)
+    fields = tangents(found.exact, leaves, PLACES)
+    rest = [t for s, t in zip(found.exact, fields, strict=True) if kept([s])]
+    lost = _rank(fields) - _rank(rest)
     dimension = found.dimension - lost
     return replace(left, overlap=sum(s.dimension for s in left.exact) - dimension)
 
@@ -229,16 +229,16 @@ def _size(x):
 # -- the count of what is left ----------------------------------------------------------------
 
 
-def _tangents(exact, leaves):
-    """For each symmetry as many random vector fields, at three places, as it has dimensions.
+def tangents(exact: Sequence[Symmetry], leaves: dict[str, Any], number: int) -> list[np.ndarray]:
+    """For each symmetry as many random vector fields, at some places, as it has dimensions.
 
-    At one place alone a wide linear layer would hide part of its group.
+    At one place alone a wide linear layer hides part of its group.
     """
     rng = np.random.default_rng(0)
     names = sorted({name for s in exact for name in s.leaves})
     draw = lambda: {name: rng.standard_normal(x.shape) for name, x in leaves.items()}
-    places, step = [draw() for _ in range(PLACES)], 1e-6
-    width = PLACES * sum(places[0][name].size for name in names)
+    places, step = [draw() for _ in range(number)], 1e-6
+    width = number * sum(places[0][name].size for name in names)
     result = []
     for s in exact:
         rows = [np.zeros((0, width))]

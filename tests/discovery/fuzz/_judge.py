@@ -1,0 +1,94 @@
+"""What discovery says of a program beside what is true of it, in NumPy and float64."""
+
+import traceback
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+import symjax
+from symjax.discovery._check import Place, tangents, unchanged
+from symjax.discovery._interpreter import Interpreter, host
+
+#: Differences of outputs are right to about 1e-9; what is below this share of the largest is none.
+RANK = 1e-6
+
+
+@dataclass
+class Verdict:
+    """``false``: rows that change an output. ``wrong``: a dimension that cannot be.
+
+    ``dimension`` is how many directions the found rows give at random parameters, ``true`` how many
+    leave every output as it is, by the Jacobian.
+    """
+
+    crash: str = ""
+    false: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    dimension: int = 0
+    true: int = 0
+    missed: bool = False
+
+
+def judge(program) -> Verdict:
+    """Read a program, apply every exact row, and count directions."""
+    verdict = Verdict()
+    flat, structure = jax.tree.flatten((program.params, *program.inputs))
+    closed = jax.make_jaxpr(
+        lambda *flat: jax.tree.leaves(program.apply(*jax.tree.unflatten(structure, flat)))
+    )(*flat)
+    traced = jaxpr_as_fun(closed)
+    apply = lambda *args: traced(*jax.tree.leaves(args))
+    try:
+        found = symjax.find_symmetries(apply, program.params, *program.inputs, check=False)
+    except Exception:
+        verdict.crash = traceback.format_exc()
+        return verdict
+    model = Interpreter(closed)
+    data = [host(x) for x in program.inputs]
+    places = [Place({n: host(x) for n, x in program.params.items()}, data)]
+    rng = np.random.default_rng(1)
+    others = {n: 0.8 * rng.standard_normal(x.shape) for n, x in program.params.items()}
+    places.append(Place(others, data))
+    for number, place in enumerate(places):
+        before = model([*place.leaves.values(), *data])
+        for s in found.exact:
+            if not unchanged(model, [s.action], place, before, number):
+                verdict.false.append(f"{s.name} {s.group} of {s.leaves}")
+    verdict.true = min(_invisible(model, place) for place in places)
+    at_one, at_three = (_rank(tangents(found.exact, program.params, k)) for k in (1, 3))
+    verdict.dimension = at_one
+    if not at_one <= found.dimension <= at_three:
+        verdict.wrong.append(f"dimension {found.dimension}, rows give {at_one} to {at_three}")
+    if at_one > verdict.true and not verdict.false:
+        verdict.wrong.append(f"rows give {at_one} directions, {verdict.true} leave the outputs")
+    return verdict
+
+
+def _rank(parts):
+    rows = np.concatenate(parts) if parts else np.zeros((0, 0))
+    return int(np.linalg.matrix_rank(rows, tol=1e-4)) if rows.size else 0
+
+
+def _invisible(model, place):
+    """How many directions of the parameters no output sees, by central differences."""
+    step = 1e-5
+    columns = []
+
+    def outputs(leaves):
+        result = model([*leaves.values(), *place.data])
+        return np.concatenate([x.ravel() for x in result])
+
+    for name, leaf in place.leaves.items():
+        for i in range(leaf.size):
+            ends = []
+            for sign in (1, -1):
+                new = leaf.copy().reshape(-1)
+                new[i] += sign * step
+                ends.append(outputs(place.leaves | {name: new.reshape(leaf.shape)}))
+            columns.append((ends[0] - ends[1]) / (2 * step))
+    jacobian = np.nan_to_num(np.stack(columns, 1))
+    sizes = np.linalg.svd(jacobian, compute_uv=False)
+    top = max(float(sizes[0]), 1e-300) if sizes.size else 1.0
+    return len(columns) - int(np.sum(sizes > RANK * top))
