@@ -4,6 +4,7 @@ import traceback
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
@@ -11,8 +12,8 @@ import symjax
 from symjax.discovery._check import Place, tangents, unchanged
 from symjax.discovery._interpreter import Interpreter, host
 
-#: Differences of outputs are right to about 1e-9; what is below this share of the largest is none.
-RANK = 1e-6
+#: A singular value below this share of the largest is none.
+RANK = 1e-9
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     dimension: int = 0
     true: int = 0
-    missed: bool = False
 
 
 def judge(program) -> Verdict:
@@ -56,7 +56,11 @@ def judge(program) -> Verdict:
         for s in found.exact:
             if not unchanged(model, [s.action], place, before, number):
                 verdict.false.append(f"{s.name} {s.group} of {s.leaves}")
-    verdict.true = min(_invisible(model, place) for place in places)
+    leaves = list(program.params.values())
+    jacobian = Interpreter(
+        jax.make_jaxpr(_jacobian(closed, program.params))(leaves, program.inputs)
+    )
+    verdict.true = min(_invisible(jacobian, place) for place in places)
     at_one, at_three = (_rank(tangents(found.exact, program.params, k)) for k in (1, 3))
     verdict.dimension = at_one
     if not at_one <= found.dimension <= at_three:
@@ -71,24 +75,27 @@ def _rank(parts):
     return int(np.linalg.matrix_rank(rows, tol=1e-4)) if rows.size else 0
 
 
-def _invisible(model, place):
-    """How many directions of the parameters no output sees, by central differences."""
-    step = 1e-5
-    columns = []
+def _jacobian(closed, params):
+    """The program of all columns of the Jacobian, by forward differentiation."""
+    run = jaxpr_as_fun(closed)
+    sizes = [x.size for x in params.values()]
 
-    def outputs(leaves):
-        result = model([*leaves.values(), *place.data])
-        return np.concatenate([x.ravel() for x in result])
+    def columns(leaves, data):
+        def one(tangent):
+            parts = jnp.split(tangent, np.cumsum(sizes)[:-1])
+            steps = [t.reshape(x.shape) for t, x in zip(parts, leaves, strict=True)]
+            outputs = lambda leaves: run(*leaves, *data)
+            rates = jax.jvp(outputs, (leaves,), (steps,))[1]
+            return jnp.concatenate([r.reshape(-1) for r in rates])
 
-    for name, leaf in place.leaves.items():
-        for i in range(leaf.size):
-            ends = []
-            for sign in (1, -1):
-                new = leaf.copy().reshape(-1)
-                new[i] += sign * step
-                ends.append(outputs(place.leaves | {name: new.reshape(leaf.shape)}))
-            columns.append((ends[0] - ends[1]) / (2 * step))
-    jacobian = np.nan_to_num(np.stack(columns, 1))
-    sizes = np.linalg.svd(jacobian, compute_uv=False)
-    top = max(float(sizes[0]), 1e-300) if sizes.size else 1.0
-    return len(columns) - int(np.sum(sizes > RANK * top))
+        return jax.vmap(one)(jnp.eye(sum(sizes)))
+
+    return columns
+
+
+def _invisible(jacobian, place):
+    """How many directions of the parameters no output sees."""
+    (rows,) = jacobian([*place.leaves.values(), *place.data])
+    rows = np.nan_to_num(rows)
+    sizes = np.linalg.svd(rows, compute_uv=False)
+    return len(rows) - int(np.sum(sizes > RANK * max(float(sizes[0]), 1e-300)))
