@@ -213,6 +213,7 @@ class Assembly:
             if not (entry.signs if modulus else entry.full):
                 continue
             classes = [*entry.fibres, entry.atom]
+            ledger.listed += math.prod(a.size for a in classes)
             for r in range(len(classes) + 1):
                 for chosen in combinations(classes, r):
                     row: Row = {}
@@ -226,6 +227,11 @@ class Assembly:
                         )
                         span.combine(row, {(number, places): Fraction(1)}, -1 if dual else 1)
                     span.add(row)
+        # Changes of basis on two indices of one leaf have its scale in common.
+        ledger.independent = sum(
+            len(span.rows) * math.prod(self.sizes[key] - 1 for key in kind)
+            for kind, span in ledger.taken.items()
+        )
         return ledger
 
     def account(self, ledger: Ledger, kind: Kind, row: Row) -> None:

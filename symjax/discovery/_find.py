@@ -183,7 +183,7 @@ def _assemble(graph: Graph, names, shapes) -> Symmetries:
             approximate = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
             items += assembly.diagonal(loose, ledger, approximate)
     ledger, tables = assembly.ledger(0, ()), ShiftTables(assembly)
-    shifts = Shifts(nodes, graph.outputs, graph.stacked).solutions()
+    shifts = tables.without_tied(Shifts(nodes, graph.outputs, graph.stacked).solutions())
     items += assembly.diagonal(
         shifts,
         ledger,

@@ -130,6 +130,7 @@ def _broadcast(p, x):
 
 @primitive("reshape")
 def _reshape(p, x):
+    x = x if p["dimensions"] is None else x.transpose(p["dimensions"])
     return x.reshape(p["new_sizes"])
 
 

@@ -40,9 +40,10 @@ def _squeeze(reader, equation, x):
 
 @rule("reshape")
 def _reshape(reader, equation, x):
-    if equation.params.get("dimensions") is not None:
-        raise Unsupported
-    return reshape(reader.lift(x), equation.outvars[0].aval.shape, reader.refinements)
+    x, order = reader.lift(x), equation.params.get("dimensions")
+    if order is not None:  # a convolution under vmap
+        x = rearrange(x, order, {})
+    return reshape(x, equation.outvars[0].aval.shape, reader.refinements)
 
 
 @rule("slice")

@@ -74,6 +74,23 @@ class ShiftTables:
         }
         return set(numbers) <= free
 
+    def without_tied(self, solutions: dict[Kind, list[Row]]) -> dict[Kind, list[Row]]:
+        """The solutions but for those where a leaf that moves stands as a factor as well.
+
+        A tied leaf can do both; what it adds then depends on how far it has moved.
+        """
+        leaf = lambda tensor: tensor.leaf.leaf
+
+        def is_tied(row):
+            moved = {leaf(self.assembly.tensors[number]) for number, _ in row}
+            made = [
+                resolve_factor(self.assembly.tensors[w]) for _, m in row for w, _, _ in m.others
+            ]
+            return any(leaf(x.leaf) in moved for x in made if x is not None)
+
+        kept = {kind: [r for r in rows if not is_tied(r)] for kind, rows in solutions.items()}
+        return {kind: rows for kind, rows in kept.items() if rows}
+
     def symmetry(self, kind: Kind, row: Row, **fields: Any) -> Symmetry:
         """A translation group."""
         sizes = tuple(self.assembly.sizes[key] for key in kind)

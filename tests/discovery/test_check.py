@@ -57,9 +57,7 @@ def test_a_false_row_is_dropped_and_named(monkeypatch, name):
     assert found.false == (false,)
     assert found.items == honest.items
     assert (found.dimension, found.overlap) == (honest.dimension, honest.overlap)
-    assert f"FALSE, so left out: planted {symjax.discovery._report.describe_group(group)}" in str(
-        found
-    )
+    assert f"FALSE, so left out: planted {group.notation}" in str(found)
     assert found.as_dict()["false"][0]["leaves"] == list(leaves)
     assert false in symjax.find_symmetries(MLP, W, jnp.ones(3), check=False).items
 
@@ -194,6 +192,7 @@ def _programs(x, i):
     yield [x.at[i].add(1.0), x.at[:, 2].set(0.5), x.at[i, i].mul(2.0), x.at[i + 2].set(3.0)]
     yield [x.at[i].max(0.3), x.at[i].min(x[::-1]), jax.vmap(lambda r, j: r.at[j].set(9.0))(x, i)]
     yield [jax.ops.segment_sum(x, i % 2, 2), jnp.tile(x, (2, 1)), jnp.repeat(x, 2, 1)]
+    yield [lax.reshape(x, (12, 2), (1, 0))]
     yield lax.scan(lambda c, r: (c + r.sum(), c * r), x[0, 0], x)
     yield lax.scan(lambda c, r: (c * 0.5 + r, c), x[0], x, reverse=True)
     yield lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * x), (0, x))

@@ -191,6 +191,7 @@ def _shift(m, width, depth):
 def _norm(m, width, depth):
     centred, epsilon = m.chance(0.5), 1e-5 if m.chance(0.3) else 0.0
     axis = -1 if m.chance(0.7) else 1
+    epsilon = epsilon if axis == -1 else 1e-5  # three equal ids have no variance
     gain = m.leaf(width) if m.chance(0.6) else None
     bias = m.leaf(width) if m.chance(0.4) else None
 
