@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: one core, the best of several runs, a table, a peer process.
+"""What the benchmark scripts share: one core, the best of several runs, a peer process.
 
 Import this before jax: importing it pins the process to one core and one thread.
 """
@@ -10,9 +10,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from _table import table as table
 
 _ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -82,26 +84,6 @@ def machine() -> str:
         if importlib.util.find_spec(name):
             versions.append(f"{name} {importlib.import_module(name).__version__}")
     return f"{cpu}, one core, one thread; {', '.join(versions)}"
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as aligned text; the keys of the first row are the columns."""
-    columns = list(rows[0])
-    cells = [columns, *([_text(row.get(c, "")) for c in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = [
-        "| " + " | ".join(_pad(c, w) for c, w in zip(x, widths, strict=True)) + " |" for x in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
-
-
-def _text(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _pad(text, width):
-    return text.ljust(width)
 
 
 def run_peer(python: str | None, script: str | Path, args: Iterable[str] = ()) -> Any:

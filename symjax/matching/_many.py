@@ -189,7 +189,8 @@ class _Problem:
     def mean(self, rows):
         """The mean of the floating leaves of several models; other leaves are the first's."""
         pairs = enumerate(zip(*rows, strict=True))
-        return [np.mean(x, axis=0) if i in self.floating else x[0] for i, x in pairs]
+        # A mean of numbers is a NumPy scalar: leaves are arrays, of no axis too.
+        return [np.asarray(np.mean(x, axis=0) if i in self.floating else x[0]) for i, x in pairs]
 
     def spread(self, states):
         """The sum of |model - mean|^2."""

@@ -1,7 +1,6 @@
 """Coordinate descent over the factors of a table, and where to start it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def shifts_of(table: Table, free: Sequence[int]) -> tuple[int, ...]:
 def push_shifts(
     table: Table,
     shifts: Sequence[int],
-    target: Sequence[Any],
+    target: Sequence[np.ndarray],
     state: State,
     weights: Mapping[int, float] | None = None,
 ) -> State:

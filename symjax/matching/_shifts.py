@@ -7,7 +7,6 @@ and one after the other they would creep. The normal equations are solved by con
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def add_shift(factor: Factor, v: np.ndarray, leaves: Leaves) -> list[np.ndarray]
 
 def nearest_shifts(
     factors: Mapping[int, Factor],
-    target: Sequence[Any],
+    target: Leaves,
     leaves: Leaves,
     weights: Mapping[int, float] | None = None,
     *,
