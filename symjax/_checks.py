@@ -50,7 +50,7 @@ def nan_unless(good: Bool[Array, "..."], value: Float[Array, "..."]) -> Float[Ar
     return jnp.where(good, value, jnp.nan)
 
 
-def nans(shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
+def nans(shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
     """An array of NaN: what is not known yet. Copied from the host, see `nan_unless` for why."""
     return jnp.asarray(np.full(shape, np.nan, dtype))
 

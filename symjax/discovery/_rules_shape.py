@@ -30,7 +30,7 @@ def _transpose(reader, equation, x):
 @rule("broadcast_in_dim")
 def _broadcast(reader, equation, x, *dynamic):
     p = equation.params
-    return broadcast(reader.lift(x), p["shape"], p["broadcast_dimensions"])
+    return broadcast(reader.lift(x), p["shape"], tuple(map(int, p["broadcast_dimensions"])))
 
 
 @rule("squeeze")
@@ -92,7 +92,7 @@ def _concatenate(reader, equation, *values):
         return reader.refinements.axis((*reader.path, "part", i), size)
 
     values = [reader.lift(v) for v in values]
-    return concatenate(values, equation.params["dimension"], fresh, reader.refinements)
+    return concatenate(values, int(equation.params["dimension"]), fresh, reader.refinements)
 
 
 @rule("pad")

@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from .._checks import describe, is_concrete, is_floating, require, require_finite
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
+from ._path_turn import Either
 
 Weights: TypeAlias = tuple[Any, ...]
 """(W_1, ..., W_l), of NumPy or of JAX."""
@@ -27,11 +28,11 @@ class LinearLabel(eqx.Module):
     ``numpy.asarray`` give the signs; two labels are equal where both are decided and agree.
     """
 
-    signs: Int[Array | np.ndarray, " b"]
-    decided: Bool[Array, ""]
-    excess: Float[Array, ""]
-    height: Float[Array, ""]
-    rounding: Float[Array, ""]
+    signs: Int[Either, " b"]
+    decided: Bool[Either, ""]
+    excess: Float[Either, ""]
+    height: Float[Either, ""]
+    rounding: Float[Either, ""]
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.asarray(self.signs).tolist())
