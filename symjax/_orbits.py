@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from ._checks import is_floating, nan_unless, require
+from ._checks import nan_unless, require
 from .discovery import Acting as Acting, resolve
 from .groups import Algebra
-from .linalg._precision import computing_dtype
+from .linalg._precision import computing_dtype, widen as widen
 
 
 class Orbit(eqx.Module):
@@ -132,12 +132,6 @@ def _places(action: Any, params: PyTree) -> list[int]:
 
     eqx.filter_eval_shape(trace, params)
     return found
-
-
-def widen(tree: PyTree) -> PyTree:
-    """Half-precision leaves as float32, all others as they are."""
-    one = lambda x: x.astype(computing_dtype(x.dtype)) if is_floating(x) else x
-    return jax.tree.map(one, tree)
 
 
 def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:

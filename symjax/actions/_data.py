@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import describe, is_floating, require, require_concrete
 from ..groups import GeneralLinear
-from ..linalg._precision import mm
+from ..linalg._precision import mm, widen
 
 
 class DataAction(eqx.Module):
@@ -40,9 +40,11 @@ class DataAction(eqx.Module):
             lambda: "`g` is singular or not finite; the map needs an invertible matrix.",
             g,
         )
-        moved = mm(g.astype(v.dtype), v)
-        before, after = self.sigma(mm(v, self.x)), self.sigma(mm(moved, self.x))
-        return moved, mm(mm(u, before), jnp.linalg.pinv(after, rtol=self.rtol))
+        wide, x = widen(v), widen(self.x)
+        moved = mm(g.astype(wide.dtype), wide)
+        before, after = self.sigma(mm(wide, x)), self.sigma(mm(moved, x))
+        last = mm(mm(widen(u), before), jnp.linalg.pinv(after, rtol=self.rtol))
+        return moved.astype(v.dtype), last.astype(u.dtype)
 
     def generator(self, m: Float[Array, "h h"], params: PyTree) -> PyTree:
         """d/dt exp(t m).params at t = 0."""

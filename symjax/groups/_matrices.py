@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 
 from .. import linalg
 from .._checks import require_count, require_key
-from ..linalg._precision import mm
+from ..linalg._precision import mm, widen
 from ._base import (
     AbstractGroup,
     component_label,
@@ -20,7 +20,9 @@ from ._base import (
 
 
 def _row_scaled_lu(g: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Rows are scaled to size one first, so that diag(1, 1e-10) does not look singular.
+    # Rows are scaled to size one first, so that diag(1, 1e-10) does not look singular. Like every
+    # factorisation, there is none in half precision.
+    g = widen(g)
     rows = jnp.abs(g).max(axis=-1, keepdims=True)
     return rows, jax.scipy.linalg.lu_factor(g / rows)
 
@@ -57,9 +59,10 @@ class _AbstractMatrixGroup(AbstractGroup):
         )
 
     def component(self, g):
-        return component_label((jnp.linalg.slogdet(g)[0] < 0).astype(jnp.int32))
+        return component_label((jnp.linalg.slogdet(widen(g))[0] < 0).astype(jnp.int32))
 
     def spectrum(self, m):
+        m = widen(m)
         symmetric = jnp.linalg.eigvalsh((m + m.mT) / 2)
         skew = (m - m.mT) / 2
         squared = jnp.linalg.eigvalsh(mm(skew.mT, skew))[..., -1]
@@ -78,7 +81,7 @@ class _AbstractMatrixGroup(AbstractGroup):
         n, k = x.shape
         # A thin QR of the transpose: x = r^T q^T with orthonormal q, so |m x| = |m r^T|. Below
         # twice the size the factorisation costs more than it saves.
-        return x if k < 2 * n else jnp.linalg.qr(x.T, mode="r").T
+        return x if k < 2 * n else jnp.linalg.qr(widen(x).T, mode="r").T.astype(x.dtype)
 
 
 class GeneralLinear(_AbstractMatrixGroup):
@@ -110,7 +113,7 @@ class GeneralLinear(_AbstractMatrixGroup):
         return jnp.eye(self._size(), dtype=default_dtype(dtype))
 
     def inverse(self, g):
-        inverse = jnp.linalg.inv(g)
+        inverse = jnp.linalg.inv(widen(g)).astype(g.dtype)
         return jnp.where(self.contains(g)[..., None, None], inverse, jnp.nan)
 
     def log(self, g):
@@ -131,8 +134,8 @@ class GeneralLinear(_AbstractMatrixGroup):
         if inverse is not None:
             return mm(inverse.mT, x)
         rows, (lu, pivots) = _row_scaled_lu(g)
-        moved = jax.scipy.linalg.lu_solve((lu, pivots), x, trans=1) / rows
-        return jnp.where(_is_regular(rows, lu), moved, jnp.nan)
+        moved = jax.scipy.linalg.lu_solve((lu, pivots), widen(x), trans=1) / rows
+        return jnp.where(_is_regular(rows, lu), moved, jnp.nan).astype(x.dtype)
 
     def act_algebra(self, m, x, representation):
         return mm(m, x) if is_vector(representation, "GeneralLinear") else -mm(m.mT, x)
@@ -170,7 +173,7 @@ class Orthogonal(_AbstractMatrixGroup):
         return g.mT
 
     def log(self, g: Array):
-        rotation = (jnp.linalg.slogdet(g)[0] > 0)[..., None, None]
+        rotation = (jnp.linalg.slogdet(widen(g))[0] > 0)[..., None, None]
         safe = jnp.where(rotation, g, jnp.broadcast_to(jnp.eye(self.n, dtype=g.dtype), g.shape))
         return jnp.where(rotation, linalg.log_rotation(safe), jnp.nan)
 

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
+
+from .._checks import is_floating
 
 
 def mm(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -18,3 +20,9 @@ def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "...
 def computing_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
     """The dtype to compute numbers of several dtypes in: the widest, and float32 at least."""
     return max((jnp.dtype(d) for d in (*dtypes, jnp.float32)), key=lambda d: jnp.finfo(d).bits)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """Half-precision leaves as float32, all others as they are."""
+    one = lambda x: x.astype(computing_dtype(x.dtype)) if is_floating(x) else x
+    return jax.tree.map(one, tree)
