@@ -72,7 +72,7 @@ def blank(
 def plot_loss_along(
     axes: Axes,
     times: Float[np.ndarray, " t"],
-    losses: Float[np.ndarray, "runs t"],
+    losses: Float[np.ndarray, "*runs t"],
     *,
     label: str,
     style: Style = CURVE,

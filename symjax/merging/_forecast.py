@@ -18,6 +18,7 @@ from ..bounds import (
 from ..bounds._bound import AbstractBound, hypothesis
 from ..bounds._deviation import CurvatureDeviation
 from ..geometry import certify, length, max_curvature, total_curvature
+from ..linalg._precision import computing_dtype
 
 CHECKS = 9
 """Points of the curve at which the loss is looked at."""
@@ -146,8 +147,9 @@ def _forecast(loss, curve, numbers, constants, certified, given):
     best = best_chord_deviation(0.5, gap, max_curvature=kappa, length=long, total_curvature=turn)
     best = eqx.tree_at(lambda b: b.value, best, best.value + offset.astype(best.value.dtype))
     heights = loss_along(loss, curve, jnp.linspace(0.0, 1.0, CHECKS, dtype=long.dtype))
+    dtype = computing_dtype(heights.dtype, best.value.dtype)
+    heights = heights.astype(dtype)
     spread = jnp.max(jnp.abs(heights - heights[0]))
-    dtype = heights.dtype
     allowed = tolerance.astype(dtype)
     bound = chord_loss(lipschitz.astype(dtype), best, tube_radius.astype(dtype))
     return AveragingForecast.guarded(

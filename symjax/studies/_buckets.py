@@ -60,7 +60,7 @@ def wasted_arithmetic(
     return float(cost(corners[members]).sum() / cost(shapes).sum())
 
 
-def fit_to(array: np.ndarray, shape: tuple[int, ...], fill: float = 0.0) -> np.ndarray:
+def fit_to(array: np.ndarray | np.generic, shape: tuple[int, ...], fill: float = 0.0) -> np.ndarray:
     """The array's leading corner of the given shape, filled up where the array is smaller."""
     fitted = np.full(shape, fill, array.dtype)
     corner = tuple(slice(min(a, b)) for a, b in zip(array.shape, shape, strict=True))

@@ -150,7 +150,7 @@ def _corners(config: Config, start: int, stop: int) -> np.ndarray:
     return padded_shapes(fitted, config.buckets, _cost, MULTIPLE)
 
 
-def _sizes(config: Config, indices: Iterable[int]) -> np.ndarray:
+def _sizes(config: Config, indices: Iterable[int] | np.ndarray) -> np.ndarray:
     """The sizes of these networks, (network, m h n k)."""
     bounds = config.smallest, config.largest
     return np.array([draw_sizes(config.seed, int(i), *bounds)[1] for i in indices])

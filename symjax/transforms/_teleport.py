@@ -97,7 +97,9 @@ def teleport(
             score = lambda w: jnp.log(_slope_norm(loss, w))
         else:
             score = lambda w: -_curvature(loss, w)
-        _, target, after, before = ascend(orbit, score, arrived, radius=radius, steps=steps)
+        # Where the loss overflows there is nothing better: half precision ends at 65504.
+        finite = lambda w: (lambda s: jnp.where(s < jnp.inf, s, -jnp.inf))(score(w))
+        _, target, after, before = ascend(orbit, finite, arrived, radius=radius, steps=steps)
         values = jnp.stack([before, after]).astype(jnp.float32)
         return target, jnp.exp(values) if objective == "gradient_norm" else -values
 
