@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
 import pytest
 
 import symjax
@@ -54,6 +55,10 @@ def test_the_version_is_one_number():
     assert f"\nversion: {symjax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     headings = [x for x in (ROOT / "CHANGELOG.md").read_text().splitlines() if x.startswith("## ")]
     assert headings[0].split()[1] == symjax.__version__
+
+
+def test_x64_is_off_unless_a_test_asks_for_it():
+    assert not jax.config.jax_enable_x64
 
 
 def test_types_are_shipped():
