@@ -193,7 +193,7 @@ class Scales:
             return self._same([self._without(form, rows) for form in forms])
         atoms = dict(zip(operands[0][1], operands[0][0].atoms, strict=True))
         via = {p: ("via", index.number, tuple(labels), atoms[p].find().key) for p in rows}
-        through = lambda p: via.get(p, p)
+        through = lambda p: via[p] if p in via else p
         result = {Subset(map(through, key)): row for key, row in forms[0].items()}
         # A row that is looked up by numbers that were looked up in the same table.
         touched = {k for k in result for p in k if _via(p) and set(p[2]) & rows}
