@@ -7,7 +7,7 @@ from .fuzz import KINDS_OF_IDS, judge, program
 
 #: Of the programs of each kind of ids, for how many all that leaves the outputs was found. It may
 #: only rise.
-FOUND = {"int8": 20, "int32": 20, "uint8": 19, "uint16": 20, "uint32": 20}
+FOUND = {"int8": 22, "int32": 26, "uint8": 19, "uint16": 25, "uint32": 22}
 EACH = 60
 
 
