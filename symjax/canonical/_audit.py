@@ -77,7 +77,8 @@ def audit(
         29.5562
     """
     inputs = require_measurable(approximate, apply, inputs)
-    orbit = orbit_of(symmetries, approximate)
+    symmetries = resolve(symmetries, approximate)
+    orbit = orbit_of(symmetries, approximate=True)
     require_key(key)
     require_positive("radius", radius)
     require_count("steps", steps)
@@ -90,7 +91,7 @@ def audit(
     slope = norm(orbit.pull(covector, params)) / jnp.where(scale > 0, scale, 1.0)
     probe = lambda k: _probe(orbit, metric, params, radius, slope.dtype, k)
     tried, places, seen = jax.lax.map(probe, jax.random.split(drawn, probes))
-    actions = tuple(s.action for s in resolve(symmetries, approximate))
+    actions = tuple(s.action for s in symmetries)
     anywhere = lambda k: metric(_anywhere(actions, params, slope.dtype, k))
     jump = jnp.max(jnp.abs(jax.lax.map(anywhere, jax.random.split(shaken, probes)) - value))
 

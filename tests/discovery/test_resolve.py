@@ -211,3 +211,13 @@ def test_completeness_holds_approximate_rows_to_the_standard_when_asked():
     report = symjax.completeness(FOUND, apply, B, X[0], approximate=True)
     assert set(report.false) == {s.name for s in FOUND.approximate}
     assert not report.skipped
+
+
+@pytest.mark.slow
+def test_a_generator_is_read_once():
+    ordered = lambda p: (
+        p["in"].sum() * jnp.sum(jnp.arange(5.0) * (p["v"] @ jnp.diag(p["u"][:, 0])).sum(0))
+    )
+    look = lambda s: canonical.audit(s, ordered, B, key=jax.random.key(0), steps=1, probes=2).jump
+    assert float(look(s for s in FOUND)) == pytest.approx(float(look(EXACT)), rel=1e-5)
+    assert float(look(EXACT)) > 1e-3
