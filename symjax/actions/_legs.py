@@ -37,7 +37,8 @@ class Block(eqx.Module):
         ]
         return len(shape) == len(last) and all(e < n for e, n in zip(last, shape, strict=True))
 
-    def _index(self):
+    def indices(self) -> list[np.ndarray]:
+        """For each axis the indices of the array that the part has, in its order."""
         rows = []
         for start, part in zip(self.starts, self.parts, strict=True):
             row = np.array(start)
@@ -49,7 +50,7 @@ class Block(eqx.Module):
     def _slices(self, shape):
         """Per axis a slice where the entries are consecutive (or all), else their numbers."""
         rows = []
-        for row in self._index():
+        for row in self.indices():
             consecutive = bool(np.all(np.diff(row) == 1))
             rows.append(slice(int(row[0]), int(row[-1]) + 1) if consecutive else row)
         whole = [
@@ -78,7 +79,7 @@ class Block(eqx.Module):
         part = part.reshape(sizes).astype(array.dtype)
         if all(isinstance(r, slice) for r in rows):
             return _joined(array, rows, part)
-        return array.at[np.ix_(*self._index())].set(part)
+        return array.at[np.ix_(*self.indices())].set(part)
 
 
 def _joined(array, rows, part):

@@ -7,11 +7,14 @@ times x parameters exists, and the number of times hardly matters. The curve is 
 t = 0, where rounding errors are those of w, to its last time and then to its first; the same rows
 give the point where the next series starts, so that a short curve needs no matrix exponential.
 
-The one danger is cancellation: |n| may be far smaller than |gamma''|. So the direction of v_0 is
-split off first, and the Gram matrix holds only what is at right angles to it; then
-|gamma' ^ gamma''|^2 is a sum in which nothing large cancels.
+Two things must not get lost. |n| may be far smaller than |gamma''|: so the direction of v_0 is
+split off first, and the Gram matrix holds only what is at right angles to it, in a unit of its own;
+then |gamma' ^ gamma''|^2 is a sum in which nothing large cancels. And a part of the weights may be
+far smaller than the others and grow until it is all there is. The norms of the rows say nothing of
+it: a step is never so long that the series of e^{sA} itself is cut off, whatever it acts on.
 """
 
+import functools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -25,9 +28,18 @@ from ..groups import Algebra, power_of
 from ..linalg._precision import mm
 from ._frame import Frame, Leaves, as_frame, field
 from ._interpolate import anywhere, fill, horner
+from ._overlaps import largest_sum
 
 # Terms of the series: fewer mean shorter steps. These were the cheapest measured.
 _TERMS = {32: 11, 64: 20}
+# The longest step in units of 1 / rate: what the last rows leave out of the derivative of e^u and
+# e^-u is at most a few eps of them.
+_LONGEST = {32: 1.25, 64: 1.5}
+# The largest entry of the rows. As large as the products of rows allow, so that an entry far below
+# it does not underflow when it is divided by factorials.
+_LARGEST = {32: 2.0**32, 64: 2.0**300}
+# Where less than this share of the rows is across the axis, it is split off twice.
+_SMALL = 2.0**-7
 _MOST_STEPS = 2**14
 
 
@@ -43,6 +55,7 @@ class _Series(eqx.Module):
     acceleration: tuple[Float[Array, " K"], Float[Array, "K P"]] | None
     drift: Float[Array, "K P"] | None  # of the derivative of e^{tB} w, where that is not gamma'
     scale: Float[Array, ""]  # by which all rows were divided, so that no square overflows
+    largest: Float[Array, ""]  # the largest entry of the rows then
 
 
 def frames(
@@ -56,8 +69,10 @@ def frames(
     low, high = times.min(), times.max()
     origin = jnp.clip(jnp.zeros_like(low), low, high)
     first = _start(action, leaves, stretch, origin)
-    rate = _rate(action, stretch).astype(times.dtype)
-    unit = 1 / jnp.where(rate > 0, rate, jnp.ones_like(rate))
+    rate = _rate(action, leaves, stretch).astype(times.dtype)
+    # Where the powers of A vanish any unit will do.
+    span = jnp.where(high > low, high - low, jnp.ones_like(low))
+    unit = jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1), span)
 
     def unfinished(carry):
         steps, back, start, *_ = carry
@@ -90,14 +105,13 @@ def frames(
     return jax.lax.while_loop(lambda carry: anywhere(unfinished(carry)), walk, carry)[-1]
 
 
-def _rate(action, m):
+def _rate(action, leaves, m):
     entries = action.group.entries(m)
-    rates = {}
-    for leg in action.legs:
-        power = abs(power_of(leg.representation))
-        growth = power * action.factors[leg.factor].growth(entries[leg.factor])
-        rates[leg.leaf] = rates.get(leg.leaf, 0) + growth
-    return jnp.stack(list(rates.values())).max()
+    rates = [
+        abs(power_of(leg.representation)) * action.factors[leg.factor].growth(entries[leg.factor])
+        for leg in action.legs
+    ]
+    return largest_sum(action, leaves, rates)
 
 
 def _start(action, leaves, stretch, time):
@@ -125,41 +139,51 @@ def _advance(series, point, u, unit):
 
 
 def _expand(series, unit):
-    """(u -> frame at distance u, how far that is true), from inner products of the rows."""
-    along, across = series.along, series.across
-    if series.acceleration is None:
-        gram = _products(across, across)
+    """(u -> frame at distance u, how far that is true), from inner products of the rows.
+
+    What is along the axis is measured in ``largest``, what is across it in the largest entry there.
+    """
+    second = series.acceleration
+    across = [series.across] if second is None else [series.across, second[1]]
+    wide = functools.reduce(jnp.maximum, [jnp.abs(x).max() for x in across])
+    wide = jnp.where(wide > 0, wide, jnp.ones_like(wide))
+    ratio = wide / series.largest
+    products = lambda x, y: _products(x, y) / wide / wide
+    along = series.along / series.largest
+    if second is None:
+        gram = products(series.across, series.across)
         order = jnp.arange(1, along.shape[0], dtype=along.dtype)
         coefficients = (along, order * along[1:], *_products_of_derivative(gram))
-        sizes, units = (_sizes(along, gram),), series.scale / unit
+        sizes, units = (_sizes(along, gram, ratio),), 1 / unit
     else:
-        along_a, across_a = series.acceleration
-        products = (across, across), (across, across_a), (across_a, across_a)
-        vv, va, aa = (_products(x, y) for x, y in products)
+        along_a, across_a = second[0] / series.largest, second[1]
+        pairs = (series.across, series.across), (series.across, across_a), (across_a, across_a)
+        vv, va, aa = (products(x, y) for x, y in pairs)
         coefficients = (along, along_a, *map(_antidiagonals, (vv, va, aa)))
-        sizes, units = (_sizes(along, vv), _sizes(along_a, aa)), series.scale
+        sizes, units = (_sizes(along, vv, ratio), _sizes(along_a, aa, ratio)), 1.0
 
     def evaluate(u):
         p, q, vv, va, aa = (horner(c, u) for c in coefficients)
-        speed, normal = _speed_and_normal(p, q, vv, va, aa)
-        return as_frame(series.scale * speed, units * normal)
+        speed, normal = _speed_and_normal(p, q, vv, va, aa, ratio)
+        size = series.scale * series.largest
+        return as_frame(size * speed, size * (units * normal))
 
     return evaluate, _reach(sizes)
 
 
-def _sizes(along, gram):
-    return jnp.sqrt(along * along + jnp.maximum(jnp.diagonal(gram), 0))
+def _sizes(along, gram, ratio):
+    return jnp.sqrt(along * along + ratio * ratio * jnp.maximum(jnp.diagonal(gram), 0))
 
 
 def _reach(sizes: Sequence[Array]) -> Array:
     """The distance up to which the last rows do not exceed rounding error of the largest.
 
-    At most as many units as there are rows: further out the rows that were left out might grow.
+    At most `_LONGEST` units: further out the series of a small part, which no norm sees, is wrong.
     """
     eps, terms = jnp.finfo(sizes[0].dtype).eps, sizes[0].shape[0]
     # Two rows, for series whose odd or even rows vanish.
     orders = jnp.arange(terms - 2, terms, dtype=sizes[0].dtype)
-    reach = jnp.asarray(terms, sizes[0].dtype)
+    reach = jnp.asarray(_LONGEST[jnp.finfo(sizes[0].dtype).bits], sizes[0].dtype)
     for rows in sizes:
         last = rows[-2:]
         ratio = eps * rows.max() / jnp.where(last > 0, last, jnp.ones_like(last))
@@ -173,20 +197,21 @@ def _series(action, rotation, stretch, point, unit):
     shrink = lambda tree, factor: tuple(factor.astype(z.dtype) * z for z in tree)
     terms = _TERMS[jnp.finfo(unit.dtype).bits] + 1
     if rotation is None:
-        (first,), scale = _scaled((action.generator(stretch, point),))
+        (first,), scale, largest = _scaled((action.generator(stretch, point),))
         axis = _direction(_flat(first))
 
         def step(row, factor):
             return shrink(apply(row), factor), _split(axis, _flat(row))
 
-        along, across = _rows(step, first, unit, terms)
-        return _Series(axis, along, across, None, None, scale)
+        rows = _rows(step, first, unit, terms)
+        ((along, across),) = _split_again(axis, [rows], largest)
+        return _Series(axis, along, across, None, None, scale, largest)
     # Rows of gamma' and of gamma'' in the frame that turns with e^{tA}: (A + B) z, and
     # A (A + B) z + (A + B) B z.
     rotate = field(action, rotation)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     start = (action.generator(rotation, point), action.generator(stretch, point))
-    start, scale = _scaled(start)
+    start, scale, largest = _scaled(start)
     axis = _direction(_flat(add(*start)))
 
     def polar_step(state, factor):
@@ -197,8 +222,9 @@ def _series(action, rotation, stretch, point, unit):
         found = _split(axis, _flat(first)), _split(axis, _flat(second)), _flat(following)
         return tuple(shrink(tree, factor) for tree in after), found
 
-    (along, across), second, drift = _rows(polar_step, start, unit, terms)
-    return _Series(axis, along, across, second, drift, scale)
+    *parts, drift = _rows(polar_step, start, unit, terms)
+    (along, across), second = _split_again(axis, parts, largest)
+    return _Series(axis, along, across, second, drift, scale, largest)
 
 
 def _rows(step, state, unit, terms):
@@ -225,9 +251,13 @@ def _products(x, y):
 
 
 def _scaled(trees):
-    largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(trees)]).max()
-    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), trees), scale
+    """The trees divided by a scale that leaves `_LARGEST` at most, the scale, what is left."""
+    top = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(trees)]).max()
+    info = jnp.finfo(top.dtype)
+    # Not below what divides without underflow, where all is small.
+    scale = jnp.maximum(top / _LARGEST[info.bits], 16 * float(info.tiny))
+    scaled = jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), trees)
+    return scaled, scale, jnp.where(top > 0, top / scale, jnp.ones_like(top))
 
 
 def _flat(leaves):
@@ -245,18 +275,40 @@ def _split(axis, row):
     return along, row - along * axis
 
 
-def _speed_and_normal(p, q, vv, va, aa):
+def _split_again(axis, parts, largest):
+    """The (along, across) of all rows, split once more where what is across is small.
+
+    What the first split leaves along the axis is rounding of the size of the rows. A loop of one
+    turn or none, as usually nothing is to be done.
+    """
+    wide = functools.reduce(jnp.maximum, [jnp.abs(across).max() for _, across in parts])
+    small = wide < _SMALL * largest
+
+    def split(carry):
+        again, parts = carry
+        rests = [jnp.where(again, mm(across, axis), 0.0) for _, across in parts]
+        found = [
+            (along + rest, across - rest[:, None] * axis)
+            for (along, across), rest in zip(parts, rests, strict=True)
+        ]
+        return jnp.zeros_like(again), found
+
+    return jax.lax.while_loop(lambda carry: anywhere(carry[0]), split, (small, parts))[1]
+
+
+def _speed_and_normal(p, q, vv, va, aa, ratio):
     """Speed and normal acceleration from polynomials in x.
 
     p and q are the components of V and A along an axis; vv, va, aa the inner products of what is
-    across it.
+    across it, whose unit is ``ratio`` times that of p and q.
     """
-    squared_speed: Array = p * p + jnp.maximum(vv, 0)
+    squared: Array = ratio * ratio
+    squared_speed: Array = p * p + squared * jnp.maximum(vv, 0)
     # |V ^ A|^2, in the planes with the axis and in those across it.
-    wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + (vv * aa - va * va)
+    wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + squared * (vv * aa - va * va)
     moving = squared_speed > 0
     safe = jnp.where(moving, squared_speed, jnp.ones_like(squared_speed))
-    normal = jnp.sqrt(jnp.maximum(wedge, 0) / safe)
+    normal = ratio * jnp.sqrt(jnp.maximum(wedge, 0) / safe)
     return jnp.sqrt(squared_speed), jnp.where(moving, normal, 0.0)
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import require_count, require_key
+from ..linalg._norms import norm
 from ._base import (
     AbstractGroup,
     component_label,
@@ -98,8 +99,9 @@ class PositiveScaling(AbstractGroup):
         return jnp.abs(m).max()
 
     def compress(self, x):
-        squares = jnp.sum(x * x, axis=None if self.n is None else 1)
-        return jnp.sqrt(squares).reshape(-1, 1)
+        # Row by row in units of its own: the square of a small one underflows.
+        rows = x.reshape(1 if self.n is None else self.n, -1)
+        return jax.vmap(norm)(rows)[:, None]
 
     def project(self, m):
         return m
