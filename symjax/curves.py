@@ -28,6 +28,7 @@ from ._checks import (
 from .actions import Action
 from .discovery import Symmetry
 from .groups import NO_PATH, Algebra, Element
+from .linalg._precision import computing_dtype
 
 Curve: TypeAlias = Callable[[Float[Array, ""]], PyTree]
 """Whatever maps a time to parameters: curves of this module, and any other function."""
@@ -69,8 +70,13 @@ class SymmetryCurve(AbstractCurve):
         return jax.tree.map(keep, point, self.params)
 
     def generators(self, t: Float[Array, ""] | float) -> tuple[Algebra, ...]:
-        """The algebra elements whose exponentials, in this order, move the base point to t."""
-        scaled = lambda m: jax.tree.map(lambda e: jnp.asarray(t, e.dtype) * e, m)
+        """The algebra elements whose exponentials, in this order, move the base point to t.
+
+        In the widest dtype of the algebra and the parameters, and float32 at least.
+        """
+        numbers = [x.dtype for x in jax.tree.leaves((self.stretch, self.params)) if is_floating(x)]
+        dtype = computing_dtype(*numbers)
+        scaled = lambda m: jax.tree.map(lambda e: jnp.asarray(t, dtype) * e.astype(dtype), m)
         parts = (self.stretch,) if self.rotation is None else (self.rotation, self.stretch)
         return tuple(scaled(part) for part in parts)
 
@@ -121,7 +127,9 @@ def connecting_curve(action: Action | Symmetry, params: PyTree, g: Element) -> S
         1
     """
     acting = action_of(action)
-    rotation, stretch, method = acting.group.connecting_logs(g)
+    # A logarithm that is rounded to half precision misses the end by that much.
+    wide = lambda e: e.astype(computing_dtype(e.dtype)) if is_floating(e) else e
+    rotation, stretch, method = acting.group.connecting_logs(jax.tree.map(wide, g))
     _require_fit(acting, params, stretch)
     return SymmetryCurve(acting, params, stretch, rotation, method)
 
@@ -147,8 +155,9 @@ class Chord(AbstractCurve):
 def _mix(a, b, t):
     if not is_floating(a):
         return a
-    s = t.astype(a.dtype)
-    return (1 - s) * a + s * b
+    dtype = computing_dtype(a.dtype)
+    s = t.astype(dtype)
+    return ((1 - s) * a.astype(dtype) + s * b.astype(dtype)).astype(a.dtype)
 
 
 def chord(p: PyTree, q: PyTree) -> Chord:
@@ -199,8 +208,10 @@ def _weighted_sum(weights, points, inside):
     def combine(*leaves):
         if not is_floating(leaves[0]):
             return leaves[0]
-        total = sum(w.astype(x.dtype) * x for w, x in zip(weights, leaves, strict=True))
-        return jnp.where(inside, total, jnp.nan)
+        dtype = leaves[0].dtype
+        wide = computing_dtype(dtype)
+        total = sum(w.astype(wide) * x.astype(wide) for w, x in zip(weights, leaves, strict=True))
+        return jnp.where(inside, total, jnp.nan).astype(dtype)
 
     return jax.tree.map(combine, *points)
 

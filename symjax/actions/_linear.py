@@ -79,6 +79,13 @@ class LinearAction(eqx.Module):
             )
         return params
 
+    def majorant(self, m: Algebra, params: PyTree) -> PyTree:
+        """Entry by entry at least |exp(m).x| for every x with |x| <= params; legs without gains."""
+        self._check_element("m", m)
+        return self._walk(
+            params, self.group.entries(m), lambda group, e, x, how: group.majorant(e, x, how)
+        )
+
     @property
     def factors(self) -> tuple[AbstractGroup, ...]:
         """The groups that legs refer to by index."""

@@ -44,7 +44,8 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     is taken at ``samples`` + 1 equal steps, and then refined by golden section around the three
     highest peaks, to the square root of eps in t (the value is then exact to rounding). It is never
     below the largest sample; a peak narrower than 1 / ``samples`` can be missed, as sampling does.
-    A NaN anywhere makes it NaN.
+    A loss that reaches +inf at a sample or at an end has the barrier inf; a NaN anywhere makes it
+    NaN.
 
     Differentiable once, in forward and reverse mode, in whatever ``loss`` and ``curve`` close over:
     at a maximum the place may be held fixed (second derivatives leave its motion out).
@@ -62,10 +63,13 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
 
     ends = jax.lax.map(lambda t: loss(curve(t)), jnp.arange(2, dtype=dtype))
 
+    endless = (ends == jnp.inf).any()
+    finite = jnp.where(endless, 0.0, ends)  # infinity has no line to be above of
+
     def excess(t):
         height = loss(curve(t))
         s = t.astype(height.dtype)
-        return height - (1 - s) * ends[0] - s * ends[1]
+        return height - (1 - s) * finite[0] - s * finite[1]
 
     # The search is over numbers only: what carries derivatives is made constant first.
     pure, constants = jax.closure_convert(excess, jnp.asarray(1, dtype))
@@ -73,8 +77,12 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
     place, found, _ = highest_point(lambda t: pure(t, *constants), samples, dtype, value.dtype)
     height = excess(place)
     # Compiled apart, the two may differ by a rounding error: keep the larger.
-    lift = jax.lax.stop_gradient(jnp.maximum(found - height, 0.0))
-    return jnp.maximum(height + lift, 0.0)
+    bounded = jnp.isfinite(found) & jnp.isfinite(height)
+    short = jnp.where(bounded, found, 0.0) - jnp.where(bounded, height, 0.0)
+    lift = jax.lax.stop_gradient(jnp.maximum(short, 0.0))
+    worst = jnp.where(bounded, height + lift, jnp.maximum(height, found))
+    worst = jnp.maximum(worst, 0.0)
+    return jnp.where(endless & ~jnp.isnan(worst), jnp.inf, worst)
 
 
 def highest_point(
@@ -88,7 +96,9 @@ def highest_point(
     heights: Array = jax.lax.map(excess, ts)
     left = jnp.concatenate([heights[:1], heights[:-1]])
     right = jnp.concatenate([heights[1:], heights[-1:]])
-    peaks = jnp.where((heights >= left) & (heights >= right), heights, -jnp.inf)
+    # Between two samples of infinity there is nothing to refine, and no maximum to bracket.
+    peaked = (heights >= left) & (heights >= right) & (heights < jnp.inf)
+    peaks = jnp.where(peaked, heights, float(jnp.finfo(heights.dtype).min))
     _, candidates = jax.lax.top_k(peaks, min(_PEAKS, samples + 1))
 
     def refine(i):

@@ -41,7 +41,7 @@ def linear_chord(
     and not degenerate, ``value`` to second order there. For depths up to 16 in float64.
 
     Raises ValueError for weights that differ in number or shape or do not chain from x to y, and
-    (outside jit) NaN; under jit NaN gives NaN.
+    (outside jit) NaN; under jit NaN gives NaN. A loss that exceeds the dtype is inf.
 
     Example:
         >>> one = jnp.ones((1, 1))
@@ -59,14 +59,17 @@ def linear_chord(
 
     degree = 2 * len(a)
     nodes, transform = _chebyshev(degree)
-    values = jax.lax.map(jax.checkpoint(loss), jnp.asarray(nodes, x.dtype))
-    scale = jnp.max(jnp.abs(values))
-    values = jax.lax.stop_gradient(values / jnp.where(scale > 0, scale, 1.0))
+    nodes = jnp.asarray(nodes, x.dtype)
+    samples = jax.lax.stop_gradient(jax.lax.map(jax.checkpoint(loss), nodes))
+    scale = jnp.max(jnp.abs(samples))
+    values = samples / jnp.where(scale > 0, scale, 1.0)
     coefficients = mm(jnp.asarray(transform, x.dtype), values)
     candidates = critical_points(coefficients)
-    # The loss itself decides between the candidates, not its interpolant.
-    heights = jax.lax.map(loss, candidates)
-    alpha = jax.lax.stop_gradient(candidates[jnp.argmax(heights)])
+    # The loss itself decides between the candidates, not its interpolant; and where it overflows,
+    # so that there is none, the nodes do.
+    heights = jnp.concatenate([jax.lax.map(loss, candidates), samples])
+    alpha = jnp.concatenate([candidates, nodes])[jnp.argmax(heights)]
+    alpha = jax.lax.stop_gradient(alpha)
     alpha = _polish(loss, alpha)
     return LinearBarrier(alpha.astype(dtype), loss(alpha).astype(dtype))
 

@@ -2,7 +2,13 @@
 
 Everywhere: a curve from p to q of length L, curvature at most kappa and total curvature K, a chord
 of length d = |q - p|, and the distance from (1 - alpha) p + alpha q to the nearest point of the
-curve. Upper bounds of kappa, L and K may be given for the numbers themselves; d is exact.
+curve. Upper bounds of kappa, L and K may be given for the numbers themselves.
+
+All of them are numbers that were measured, and rounded. Where a bound hardly depends on that it is
+taken as it is: what is off by a few eps moves the value by a few eps. Where it is ill-conditioned
+it is widened: kappa and d may be off by 2 eps each where kappa d is close to 2, L and d by
+sqrt(eps) where one is close to the other. That covers the tolerance of `symjax.length`, and the
+rounding of d = |q - p| down to d = sqrt(eps) |p|.
 """
 
 import jax.numpy as jnp
@@ -56,7 +62,8 @@ def chord_deviation(max_curvature: Number, chord: Number, length: Number) -> Cur
     ``chord_fits``, kappa d <= 2, and ``length_fits``, L <= pi / kappa or
     L < (2 / kappa)(pi - arcsin(kappa d / 2)), the length of the major arc. The second test keeps a
     margin of the square root of eps, which costs nothing: a curve of curvature kappa is either no
-    longer than the minor arc or no shorter than the major one.
+    longer than the minor arc or no shorter than the major one. kappa and d may be off by 2 eps
+    each: near kappa d = 2, where that moves the value by sqrt(eps), it is the largest of them.
 
     Scalars or arrays that broadcast, of one dtype, all >= 0. Where a hypothesis fails, and for NaN,
     the value is +inf and ``holds`` is False. Raises ValueError for a concrete negative argument.
@@ -98,7 +105,9 @@ def chord_deviation_at(
     length_fits = _at_least_chord(long, d, dtype) & _below_major_arc(kappa * long, half, dtype)
     # R factored out of both roots, and their difference made a quotient: nothing cancels.
     leg = half * (2 * a - 1)
-    roots = safe_sqrt((1 - leg) * (1 + leg)) + safe_sqrt((1 - half) * (1 + half))
+    # 1 - half may be off by the rounding of half: the least that it can be.
+    rest = 1 - half * (1 + 4 * float(jnp.finfo(dtype).eps))
+    roots = safe_sqrt((1 - leg) * (1 + leg)) + safe_sqrt(rest * (1 + half))
     value = 2 * half * d * a * (1 - a) / jnp.where(roots > 0, roots, 1.0)
     return CurvatureDeviation.guarded(
         value,
@@ -110,21 +119,32 @@ def chord_deviation_at(
 
 
 def _below_major_arc(turn, half, dtype):
-    margin = 1 + 8 * float(jnp.finfo(dtype).eps) ** 0.5
+    margin = 1 + 8 * _rounding(dtype)
     return (turn <= jnp.pi) | (turn * margin < 2 * (jnp.pi - jnp.arcsin(half)))
+
+
+def _rounding(dtype):
+    """What a length may be off by, relative to it."""
+    return float(jnp.finfo(dtype).eps) ** 0.5
 
 
 def _at_least_chord(length, chord, dtype):
     # A straight line's measured length may come out below its chord by rounding.
-    return (chord >= 0) & (length >= chord * (1 - float(jnp.finfo(dtype).eps) ** 0.5))
+    return (chord >= 0) & (length >= chord * (1 - _rounding(dtype)))
 
 
 def length_chord_deviation(alpha: Number, chord: Number, length: Number) -> LengthDeviation:
     """A bound of the deviation at alpha from the length alone: the curve lies in an ellipsoid.
 
-    sqrt((L^2 - d^2) / 4 (1 - 4 x^2 / L^2)), x = d (alpha - 1/2). Needs L >= d only (up to the
-    square root of eps), any curvature, corners too. Sharp at alpha = 1/2 on a two-edge polygon.
-    Arguments and failures as in `chord_deviation_at`.
+    sqrt((L^2 - d^2) / 4 (1 - 4 x^2 / L^2)), x = d (alpha - 1/2). Needs L >= d only, any curvature,
+    corners too. Sharp at alpha = 1/2 on a two-edge polygon. Arguments and failures as in
+    `chord_deviation_at`.
+
+    Near a straight line the value is the root of a small difference of two measured numbers, which
+    rounding changes: the bound is that of a length larger by sqrt(eps) of it (1.5e-8 in float64,
+    3.5e-4 in float32). A length below the chord by no more than that counts as the chord's own, so
+    that the value never falls below 0.7 eps^(1/4) d at the middle; one that is shorter still is
+    of no curve, and ``length_fits`` is False.
 
     Example:
         >>> round(float(length_chord_deviation(0.5, chord=3.0, length=5.0).value), 6)
@@ -134,6 +154,7 @@ def length_chord_deviation(alpha: Number, chord: Number, length: Number) -> Leng
     require_at_least(0, chord=chord, length=length)
     (a, d, long), dtype = as_floats(alpha=alpha, chord=chord, length=length)
     length_fits = _at_least_chord(long, d, dtype)
+    long = jnp.maximum(long, d) * (1 + _rounding(dtype))
     ratio = d * (2 * a - 1) / jnp.where(long > 0, long, 1.0)
     ratio = jnp.where(length_fits, ratio, 0.0)
     value = safe_sqrt(long - d) * safe_sqrt(long + d) * safe_sqrt((1 - ratio) * (1 + ratio)) / 2

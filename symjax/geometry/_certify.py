@@ -2,7 +2,8 @@
 
 Everything rests on a few numbers of the generator: how far its symmetric part spreads and how large
 its skew part is. They bound how fast log |gamma'| and log |n| can bend between samples, so each
-sample speaks for a whole cell (docs/theory.md, "Certified curvature").
+sample speaks for a whole cell (docs/theory.md, "Certified curvature"). What rounding may have done
+to a sample is bounded beside it (`symjax.geometry._rounding`) and counted in.
 """
 
 import equinox as eqx
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import require, require_count
-from ..curves import Curve
-from ..groups import NO_PATH, power_of
+from ..actions import ShiftAction
+from ..curves import Curve, SymmetryCurve
+from ..groups import NO_PATH
 from ..linalg._norms import norm
 from ._frame import (
     derivatives,
@@ -21,7 +23,9 @@ from ._frame import (
     moving_part,
     perpendicular,
     time_dtype,
+    widened,
 )
+from ._rounding import few_eps, product_error, sample_error, spectrum
 
 
 class Certificate(eqx.Module):
@@ -37,12 +41,19 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
 
     ``cells`` equal cells, one sample in each. With the symmetric part of the generator spreading
     over w and a skew part of norm k, the bounds exceed the truth by a factor of about
-    1 + (max(w, k) / cells)^2: take 16 max(w, k) cells. A small relative allowance, sqrt(eps),
-    covers rounding. inf where a cell is too long to say anything; NaN where there is no curve or it
-    does not move. Works for exponential curves and for the two exponentials of a connecting curve.
+    1 + (max(w, k) / cells)^2: take 16 max(w, k) cells.
 
-    Raises ValueError for curves without such a bound (any callable, eq. (6), translations, legs
-    with gains): use `max_curvature`, which is sampled, and call it so.
+    Rounding is counted in: a relative sqrt(eps) for what is added and multiplied, and in each
+    sample a bound of the error of the terms that cancel, which is what is left of the curvature
+    next to a straight line: it is then eps times what the terms amount to, not 0. inf where a cell
+    is too long, or its sample too uncertain, to say anything, as where a generic part of the
+    weights may grow by more than 1 / eps; NaN where there is no curve or it does not move (its
+    length is then 0). Works for exponential curves, for the two exponentials of a connecting curve
+    and for shifts, which draw straight lines.
+
+    Raises ValueError for curves without such a bound (any callable, eq. (6), translations,
+    legs with gains): use
+    `max_curvature`, which is sampled, and call it so.
 
     Example:
         >>> from symjax import exponential_curve, rescaling_action
@@ -51,15 +62,32 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
         >>> bool(certify(curve).max_curvature >= max_curvature(curve)[0])
         True
     """
+    straight = isinstance(curve, SymmetryCurve) and isinstance(curve.action, ShiftAction)
     require(
-        is_linear_curve(curve)
-        and curve.action.group.is_linear
-        and not any(leg.gains for leg in curve.action.legs),
+        straight
+        or (
+            is_linear_curve(curve)
+            and curve.action.group.is_linear
+            and not any(leg.gains for leg in curve.action.legs)
+        ),
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
         "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
     )
     require_count("cells", cells)
-    return _certify(curve, cells, time_dtype(curve))
+    curve = widened(curve)
+    return _certify_line(curve) if straight else _certify(curve, cells, time_dtype(curve))
+
+
+@eqx.filter_jit
+def _certify_line(curve):
+    # What a shift adds depends on leaves that do not move: gamma' is constant.
+    length = norm(derivatives(curve, jnp.zeros((), time_dtype(curve)), 1)[0])
+    moves = jnp.where(length > 0, 0.0, jnp.nan)
+    return Certificate(moves, length * _allowance(length.dtype), moves)
+
+
+def _allowance(dtype):
+    return 1 + float(jnp.finfo(dtype).eps) ** 0.5
 
 
 @eqx.filter_jit
@@ -67,39 +95,26 @@ def _certify(curve, cells, dtype):
     centres = (jnp.arange(cells, dtype=dtype) + 0.5) / cells
     half = 0.5 / cells
     bound = _exponential_cell if curve.rotation is None else _polar_cell
-    kappa, parts, turns = jax.lax.map(lambda t: bound(curve, t, half), centres)
-    allowance: float = 1 + float(jnp.finfo(dtype).eps) ** 0.5
+    kappa, parts, turns, still = jax.lax.map(lambda t: bound(curve, t, half), centres)
     # An undefined bound is no bound; but where there is no curve the answer is NaN.
     exists: Array = jnp.array(True) if curve.method is None else curve.method != NO_PATH
     exists = exists & jnp.isfinite(norm(derivatives(curve, centres[0], 1)[0]))
 
-    def close(x: Array) -> Array:
-        return jnp.where(exists, jnp.where(jnp.isnan(x), jnp.inf, x) * allowance, jnp.nan)
+    def close(x: Array, defined: Array) -> Array:
+        bounded = jnp.where(jnp.isnan(x), jnp.inf, x) * _allowance(dtype)
+        return jnp.where(exists & defined, bounded, jnp.nan)
 
-    return Certificate(close(kappa.max()), close(parts.sum()), close(turns.sum()))
-
-
-def _spectrum(action, m):
-    """Extreme eigenvalues of the symmetric part of the field, and the norm of its skew part."""
-    entries = action.group.entries(m)
-    rows = {}
-    for leg in action.legs:
-        low, high, skew = action.factors[leg.factor].spectrum(entries[leg.factor])
-        power = power_of(leg.representation)
-        if power < 0:
-            low, high = high, low
-        old = rows.get(leg.leaf, (0.0, 0.0, 0.0))
-        # A leaf moved on two sides is a Kronecker sum: eigenvalues add.
-        new = (low * power, high * power, skew * abs(power))
-        rows[leg.leaf] = tuple(x + y for x, y in zip(old, new, strict=True))
-    lows, highs, skews = (jnp.stack(column) for column in zip(*rows.values(), strict=True))
-    return lows.min(), highs.max(), skews.max()
+    moves = ~still.all()
+    length = jnp.where(moves, parts.sum(), 0.0)
+    return Certificate(
+        close(kappa.max(), moves), close(length, jnp.array(True)), close(turns.sum(), moves)
+    )
 
 
 def _exponential_cell(curve, centre, r):
-    action, _ = moving_part(curve)
-    low, high, k = _spectrum(action, curve.stretch)
-    w = high - low
+    action, leaves = moving_part(curve)
+    s = spectrum(action, leaves, curve.stretch)
+    w, k = s.high - s.low, s.skew
     # Bounds of (log |z|)'' along z = e^{tA} z_0, valid for every z_0.
     upper = w * w / 2 + w * k
     lower = jnp.where(k <= w, -k * k / 2, w * w / 2 - w * k)
@@ -108,21 +123,38 @@ def _exponential_cell(curve, centre, r):
     size = norm(normal)
     turning = size > 0
     safe = jnp.where(turning, size, jnp.ones_like(size))
-    # n(t) = e^{(t - c)A} n_c, and A n_c = gamma''' - mu gamma''.
+    # n(t) = (A - mu) gamma'(t) = e^{(t - c)A} n(c), whatever the number mu.
     slope = sum(
         jnp.sum(n / safe * ((j - mu * a) / safe))
         for n, a, j in zip(normal, acceleration, jerk, strict=True)
     )
-    kappa = size / speed / speed
+    # The true gamma' and n at the centre are those of the sample up to these.
+    error, point = sample_error(action, leaves, curve.stretch, centre)
+    error = s.norm * error + product_error(action, leaves) * s.norm * point
+    apart = jnp.maximum(jnp.abs(s.high - mu), jnp.abs(mu - s.low)) + k
+    normal_error = apart * error + (product_error(action, leaves) + few_eps(speed)) * (
+        s.norm * speed
+    )
+    slowest = speed - error
+    certain = slowest > 0
+    slowest = jnp.where(certain, slowest, jnp.ones_like(slowest))
+    # A Rayleigh quotient of a vector that is off by an angle is off by w times its sine.
+    unsure_mu = w * error / slowest
+    unsure = unsure_mu + w * jnp.where(turning, jnp.minimum(normal_error / safe, 1.0), 1.0)
+    slope = jnp.clip(slope, s.low, s.high)
+    largest = size + normal_error
     grows = lambda x, rate, bend: jnp.exp(rate * x + bend * x * x / 2)
     edges = lambda rate, bend: r / 2 * (grows(-r, rate, bend) + 2 + grows(r, rate, bend))
-    worst = jnp.exp(jnp.abs(slope - 2 * mu) * r + (upper - 2 * lower) * r * r / 2)
-    turn = kappa * speed * edges(slope - mu, upper - lower)
-    return (
-        jnp.where(turning, kappa * worst, kappa),
-        speed * edges(mu, upper),
-        jnp.where(turning, turn, 0.0 * kappa),
+    worst = jnp.exp(
+        (jnp.abs(slope - 2 * mu) + unsure_mu + unsure) * r + (upper - 2 * lower) * r * r / 2
     )
+    found = (
+        largest / slowest / slowest * worst,
+        (speed + error) * edges(mu, upper) * jnp.exp(unsure_mu * r),
+        largest / slowest * edges(slope - mu, upper - lower) * jnp.exp(unsure * r),
+    )
+    found = (jnp.where(certain, found[0], jnp.inf), found[1], jnp.where(certain, found[2], jnp.inf))
+    return *found, (speed == 0) & (error == 0)
 
 
 def _polar_cell(curve, centre, r):
@@ -133,12 +165,16 @@ def _polar_cell(curve, centre, r):
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     first = lambda z: add(rotate(z), stretch(z))
     second = lambda z: add(rotate(first(z)), first(stretch(z)))
-    norms = [_norm_bound(action, m) for m in (curve.rotation, curve.stretch)]
+    norms = [spectrum(action, leaves, m).norm for m in (curve.rotation, curve.stretch)]
     z = action.flow(curve.generators(centre)[1:], leaves)
+    error, point = sample_error(action, leaves, curve.stretch, centre)
+    # What z is off by, and what rounding adds to each product with A or B, in units of |z|.
+    error = error + (2 * product_error(action, leaves) + few_eps(point)) * point
     step = stretch(z)
-    remainder = r * r / 2 * norm(stretch(step)) * jnp.exp(norms[1] * r)
+    remainder = r * r / 2 * (norm(stretch(step)) + norms[1] ** 2 * error) * jnp.exp(norms[1] * r)
+    remainder = remainder + error * jnp.exp(norms[1] * r)
     velocity, drift = first(z), first(step)
-    _, mu, _ = perpendicular(second(z), velocity)
+    _, mu, speed = perpendicular(second(z), velocity)
     bend = lambda x: tuple(a - mu * v for a, v in zip(second(x), first(x), strict=True))
     normal, normal_drift = bend(z), bend(step)
     d1 = norms[0] + norms[1]
@@ -152,12 +188,7 @@ def _polar_cell(curve, centre, r):
     safe = jnp.where(positive, slowest, jnp.ones_like(slowest))
     kappa = jnp.where(positive, largest / safe / safe, jnp.inf)
     turn = jnp.where(positive, 2 * r * largest / safe, jnp.inf)
-    return kappa, longest, turn
-
-
-def _norm_bound(action, m):
-    low, high, skew = _spectrum(action, m)
-    return jnp.maximum(jnp.abs(low), jnp.abs(high)) + skew
+    return kappa, longest, turn, (speed == 0) & (d1 * error == 0)
 
 
 def _shift(u, du, s):

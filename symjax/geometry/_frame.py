@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from .._checks import is_floating, require
 from ..actions import LinearAction, ShiftAction, compress
-from ..curves import Curve, SymmetryCurve
+from ..curves import AbstractCurve, Curve, SymmetryCurve
 from ..groups import NO_PATH, Algebra
 from ..linalg._norms import norm
 from ..linalg._precision import computing_dtype, mm
@@ -31,10 +31,29 @@ def is_linear_curve(curve: Curve) -> bool:
 
 def time_dtype(curve: Curve) -> jnp.dtype:
     """The widest computing dtype among the leaves of a curve's points."""
+    return computing_dtype(*point_dtypes(curve))
+
+
+def point_dtypes(curve: Curve) -> list[jnp.dtype]:
+    """The floating dtypes of the leaves of a curve's points."""
     points = eqx.filter_eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(points) if is_floating(leaf)]
     require(len(dtypes) > 0, "`curve` must return parameters with at least one floating leaf.")
-    return computing_dtype(*dtypes)
+    return dtypes
+
+
+def widened(curve: Curve) -> Curve:
+    """A curve of this package in the widest dtype of its numbers, and float32 at least.
+
+    Half-precision weights and algebra elements are exact in float32; what is computed from them is
+    not rounded back. Any other callable is left as it is.
+    """
+    if not isinstance(curve, AbstractCurve):
+        return curve
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(curve) if is_floating(leaf)]
+    dtype = computing_dtype(*dtypes)
+    cast = lambda leaf: leaf.astype(dtype) if is_floating(leaf) else leaf
+    return jax.tree.map(cast, curve)
 
 
 def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:

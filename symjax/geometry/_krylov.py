@@ -288,7 +288,7 @@ def _split_again(axis, parts, largest):
         again, parts = carry
         rests = [jnp.where(again, mm(across, axis), 0.0) for _, across in parts]
         found = [
-            (along + rest, across - rest[:, None] * axis)
+            (along + rest, across - jnp.outer(rest, axis))
             for (along, across), rest in zip(parts, rests, strict=True)
         ]
         return jnp.zeros_like(again), found

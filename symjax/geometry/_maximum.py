@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .._checks import require
 from ..curves import Curve
-from ._frame import log_curvature_slope, time_dtype
+from ._frame import log_curvature_slope, time_dtype, widened
 from ._pointwise import curvature
 
 _GRID = 16
@@ -37,6 +37,7 @@ def max_curvature(
         f"`evaluations` must be at least {_GRID + 2} (a grid of {_GRID} and two more), "
         f"got {evaluations}.",
     )
+    curve = widened(curve)
     return _maximum(curve, evaluations - _GRID - 1, time_dtype(curve))
 
 

@@ -9,7 +9,7 @@ from .._checks import require
 from ..curves import Curve
 from ..groups import NO_PATH
 from . import _krylov
-from ._frame import Frame, frame_at, is_linear_curve, moving_part, time_dtype
+from ._frame import Frame, frame_at, is_linear_curve, moving_part, time_dtype, widened
 
 
 def frames(curve: Curve, t: Float[Array, "..."] | float) -> Frame:
@@ -20,6 +20,7 @@ def frames(curve: Curve, t: Float[Array, "..."] | float) -> Frame:
         jnp.issubdtype(t.dtype, jnp.floating) or t.ndim == 0,
         f"`t` must be floating, got {t.dtype}.",
     )
+    curve = widened(curve)
     t = t.astype(time_dtype(curve))
     return frame_at(curve, t) if t.ndim == 0 else _frames_at_many(curve, t)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from .._checks import is_concrete, require
 from ..linalg import NO_PATH, ONE_EXPONENTIAL
+from ..linalg._norms import norm
 
 Representation: TypeAlias = Literal["vector", "covector"] | float
 Element: TypeAlias = PyTree[Array | np.ndarray]
@@ -112,6 +113,19 @@ class AbstractGroup(eqx.Module):
     @abc.abstractmethod
     def spectrum(self, m: Algebra) -> tuple[Array, Array, Array]:
         """Extreme eigenvalues of the symmetric part of m, and the norm of its skew part."""
+
+    def majorant(
+        self, m: Algebra, x: Float[Array, "n k"], representation: Representation
+    ) -> Float[Array, "n k"]:
+        """Entry by entry at least |exp(m) y|, for every y with |y| <= x.
+
+        No vector grows faster than the largest eigenvalue of the symmetric part of m says, whatever
+        the group; a group that knows more says so.
+        """
+        low, high, _ = self.spectrum(m)
+        fastest = jnp.maximum(high * power_of(representation), low * power_of(representation))
+        columns = jnp.exp(fastest) * jax.vmap(norm, in_axes=1)(x)
+        return jnp.broadcast_to(columns[None], x.shape)
 
     @abc.abstractmethod
     def growth(self, m: Algebra) -> Float[Array, ""]:

@@ -82,6 +82,9 @@ class Power(AbstractDerivedGroup):
         low, high, skew = self.group.spectrum(m)
         return low.min(-1), high.max(-1), skew.max(-1)
 
+    def majorant(self, m, x, representation):
+        return self._each(lambda e, y: self.group.majorant(e, y, representation), x, m)
+
     def growth(self, m):
         return jnp.max(jax.vmap(self.group.growth)(m))
 

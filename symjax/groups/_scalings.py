@@ -95,6 +95,10 @@ class PositiveScaling(AbstractGroup):
         low, high = (m, m) if self.n is None else (m.min(-1), m.max(-1))
         return low, high, jnp.zeros_like(low)
 
+    def majorant(self, m, x, representation):
+        # Each entry grows at its own rate, however small it is.
+        return self.act_algebra(jnp.exp(m * power_of(representation)), x, 1.0)
+
     def growth(self, m):
         return jnp.abs(m).max()
 
@@ -198,6 +202,11 @@ class ComplexScaling(AbstractGroup):
 
     def spectrum(self, m):
         return m[..., 0].min(-1), m[..., 0].max(-1), jnp.abs(m[..., 1]).max(-1)
+
+    def majorant(self, m, x, representation):
+        pairs = 2**0.5 * x.reshape(self.n, 2, -1).max(axis=1)
+        grown = jnp.exp(m[:, :1] * power_of(representation)) * pairs
+        return jnp.repeat(grown, 2, axis=0)
 
     def growth(self, m):
         return jnp.sqrt(jnp.sum(m * m, axis=-1).max())

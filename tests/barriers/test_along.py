@@ -98,3 +98,28 @@ def test_bad_arguments():
         barriers.barrier(lambda w: w, lambda t: t * jnp.ones(2))
     with pytest.raises(ValueError, match="`samples`"):
         barriers.barrier(jnp.sum, lambda t: t * jnp.ones(2), samples=1)
+
+
+def test_a_loss_that_reaches_infinity_has_an_infinite_barrier():
+    """On samples, between them, at an end; NaN only where the loss is NaN."""
+    line = symjax.chord(jnp.zeros(()), jnp.ones(()))
+    height = lambda loss: float(barriers.barrier(loss, line))
+    endless = lambda where: lambda p: jnp.where(where(p), jnp.inf, p)
+    for where in (
+        lambda p: jnp.abs(p - 0.5) < 0.1,
+        lambda p: p > 0.9,
+        lambda p: p == 0.0,
+        lambda p: (p == 0.0) | (p == 1.0),
+        lambda p: p >= 0.0,
+    ):
+        assert height(endless(where)) == np.inf
+    assert np.isnan(height(lambda p: jnp.where(p > 0.9, jnp.nan, jnp.inf)))
+    assert np.isnan(height(lambda p: jnp.where(p == 0.0, jnp.inf, jnp.nan)))
+    # A loss that falls without end inside is no barrier.
+    assert height(lambda p: jnp.where(jnp.abs(p - 0.5) < 0.1, -jnp.inf, 0 * p)) == 0.0
+    # float32 ends at 3e38: the product of the weights, squared, is beyond it half-way.
+    one = jnp.ones((1, 1))
+    ends = (1e15 * one, 1e-15 * one), (1e-15 * one, 1e15 * one)
+    exact = barriers.linear_chord(*ends, x=one, y=one)
+    assert float(exact.value) == np.inf
+    assert 0 < float(exact.alpha) < 1
