@@ -78,7 +78,7 @@ def rescaling_witness(degree: Number, barrier: Number, y_norm: Number) -> Float[
     k = jnp.where(ordinary, k, 1.0)
     level = jnp.log1p(jnp.sqrt(jnp.where(ordinary, height, 1.0)) / jnp.where(ordinary, y, 1.0))
     u = _root(k, level)
-    special = jnp.where(height > 0, jnp.inf, 1.0)
+    special = jnp.where(~ordinary & (height > 0), jnp.inf, 1.0)
     m = jnp.where(ordinary, jnp.exp(u), jnp.where(valid, special, jnp.nan))
     return m.astype(dtype)
 

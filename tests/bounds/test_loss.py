@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import symjax
-from symjax import bounds
+from symjax import barriers, bounds
 
 
 def short_curve(scale, h=4, seed=0):
@@ -106,3 +106,23 @@ def test_bad_arguments():
         bounds.chord_loss(1.0, 0.5)
     with pytest.raises(ValueError, match="`lipschitz` must be at least 0"):
         bounds.chord_loss(-1.0, bounds.chord_deviation(1.0, 1.0, 1.1))
+
+
+def test_debugging_flags_see_nothing_in_good_input():
+    """The default tube is the whole space, and no infinity is computed with."""
+    with jax.debug_nans(True), jax.debug_infs(True):
+        near = bounds.chord_deviation(1.0, 1.0, 1.1)
+        found = [
+            bounds.chord_loss(2.0, near),
+            bounds.smooth_chord_loss(2.0, near),
+            bounds.two_layer_chord_loss(1.0, 2.0, near),
+            bounds.length_chord_deviation(0.5, 1.0, 1.1),
+            bounds.total_curvature_chord_deviation(1.0, 1.0),
+            bounds.best_chord_deviation(0.5, 1.0, max_curvature=1.0, length=1.1),
+            bounds.orbit_loss(1.0, 1.0, 1.0, 4.0, 1.0),
+        ]
+        assert all(bool(bound.holds) for bound in found)
+        m = barriers.rescaling_witness(1.0, 1.0, 1.0)
+        line = lambda t: 1 + t * jnp.ones(2)
+        assert float(barriers.barrier(lambda w: jnp.sum(w**2), line)) == 0.0
+    assert float(m) > 1
