@@ -63,7 +63,7 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
 
     ends = jax.lax.map(lambda t: loss(curve(t)), jnp.arange(2, dtype=dtype))
 
-    endless = (ends == jnp.inf).any()
+    endless = jnp.isposinf(ends).any()
     finite = jnp.where(endless, 0.0, ends)  # infinity has no line to be above of
 
     def excess(t):
@@ -97,7 +97,7 @@ def highest_point(
     left = jnp.concatenate([heights[:1], heights[:-1]])
     right = jnp.concatenate([heights[1:], heights[-1:]])
     # Between two samples of infinity there is nothing to refine, and no maximum to bracket.
-    peaked = (heights >= left) & (heights >= right) & (heights < jnp.inf)
+    peaked = (heights >= left) & (heights >= right) & ~jnp.isposinf(heights)
     peaks = jnp.where(peaked, heights, float(jnp.finfo(heights.dtype).min))
     _, candidates = jax.lax.top_k(peaks, min(_PEAKS, samples + 1))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._checks import require, require_concrete
@@ -67,7 +68,8 @@ def require_unit_interval(**named: Any) -> None:
 def _require(condition, expected, named):
     for name, value in named.items():
         require_concrete(
-            lambda value=value: condition(jnp.asarray(value)),
+            # In NumPy: a limit of infinity is compared, and not computed on the device.
+            lambda value=value: condition(np.asarray(value)),
             lambda name=name, value=value: f"`{name}` must be {expected}, got {value}.",
             value,
         )
