@@ -63,7 +63,8 @@ def barrier(loss: Loss, curve: Curve, *, samples: int = 64) -> Float[Array, ""]:
 
     ends = jax.lax.map(lambda t: loss(curve(t)), jnp.arange(2, dtype=dtype))
 
-    endless = jnp.isposinf(ends).any()
+    # Compared with a number, as an infinity of our own would stop jax_debug_infs.
+    endless = (ends > float(jnp.finfo(ends.dtype).max)).any()
     finite = jnp.where(endless, 0.0, ends)  # infinity has no line to be above of
 
     def excess(t):
@@ -97,7 +98,9 @@ def highest_point(
     left = jnp.concatenate([heights[:1], heights[:-1]])
     right = jnp.concatenate([heights[1:], heights[-1:]])
     # Between two samples of infinity there is nothing to refine, and no maximum to bracket.
-    peaked = (heights >= left) & (heights >= right) & ~jnp.isposinf(heights)
+    peaked = (
+        (heights >= left) & (heights >= right) & (heights <= float(jnp.finfo(heights.dtype).max))
+    )
     peaks = jnp.where(peaked, heights, float(jnp.finfo(heights.dtype).min))
     _, candidates = jax.lax.top_k(peaks, min(_PEAKS, samples + 1))
 
