@@ -44,13 +44,11 @@ def changed(models):
             yield f"{model.name}: {size:.0f} eps"
 
 
-FEW = ("norms", "dense")
-
-
-@pytest.mark.parametrize("family", FEW)
-def test_a_match_keeps_the_function_of_b(family):
-    models = [m for m in FAMILIES[family] if m.approximate is not None][:6]
-    assert models
+def test_a_match_keeps_the_function_of_b():
+    # Models that have approximate symmetries too, and plain ones.
+    models = [m for m in FAMILIES["norms"] if m.approximate is not None] + list(
+        FAMILIES["dense"][:6]
+    )
     assert list(changed(models)) == []
 
 
