@@ -11,7 +11,7 @@ from .._checks import is_concrete, require, require_finite
 from ..discovery import Acting, resolve
 from ..matching._elements import Element
 from ..matching._match import public_element, public_params
-from ..matching._search import balanced
+from ..matching._search import balanced, unsettled
 from ..matching._solvers import add
 from ..matching._state import State, element_error, push, start, with_shifts
 from ..matching._table import Factor, Table, host_leaves, make_table, to_complex
@@ -25,6 +25,10 @@ CLEAR = 1e-6
 """A choice by a smaller relative margin than this is not one that two models share."""
 
 
+SETTLED = 1e-5
+"""Balancing ends where the norm falls by 1e-13, and so its steps are below 1e-6, at a minimum."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Representative:
     """The representative of a model modulo its symmetries (host-only).
@@ -35,8 +39,8 @@ class Representative:
         margin: how clearly the conventions decided, relative: the least gap between two norms or
             eigenvalues that were put in order, and the least size of a sum that chose a sign.
         undecided: the symmetries (numbers in the list) of which something was not decided: no
-            convention could be asked, or its margin is below 1e-6, where rounding may choose
-            differently for two models of one orbit.
+            convention could be asked, its margin is below 1e-6, where rounding may choose
+            differently for two models of one orbit, or the norm has no minimum that was reached.
         element_error: how far ``element`` takes the model from ``params``, relative to their norm:
             rounding, in float64.
         change: how much the outputs change, relative to their norm; None without ``apply``.
@@ -101,6 +105,7 @@ def representative(
     table = make_table(symmetries, params)
     leaves = host_leaves(params)
     state = balanced(table, start(table, leaves), range(len(table.factors)))
+    moving = unsettled(table, state, SETTLED)
     margins: dict[int, float] = {}
     for kinds in (("linear", "orthogonal"), ("permutation",)):
         for i, factor in enumerate(table.factors):
@@ -109,7 +114,7 @@ def representative(
                 state = push(table, state, i, h)
                 margins[i] = min(margin, margins.get(i, 1.0))
     state, waiting = _with_signs(table, state, margins)
-    undecided = waiting | {i for i, margin in margins.items() if not margin >= CLEAR}
+    undecided = moving | waiting | {i for i, margin in margins.items() if not margin >= CLEAR}
     state = with_shifts(table, leaves, state)
     moved = public_params(table, state, params)
     change = function_change(apply, inputs, params, moved)

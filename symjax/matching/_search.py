@@ -42,6 +42,13 @@ def balanced(table: Table, state: State, free: Sequence[int], *, sweeps: int = 2
     return state
 
 
+def unsettled(table: Table, state: State, still: float) -> set[int]:
+    """The scales and matrices that `balanced` has not brought to rest, as on an open orbit."""
+    moving = [i for i, f in enumerate(table.factors) if f.kind in ("scale", "complex", "linear")]
+    step = lambda i: np.abs(_level(table, state, i) - table.factors[i].identity()).max(initial=0)
+    return {i for i in moving if not step(i) <= still}
+
+
 def shifts_of(table: Table, free: Sequence[int]) -> tuple[int, ...]:
     """The translations among some factors."""
     return tuple(i for i in free if table.factors[i].kind == "shift")
