@@ -5,7 +5,24 @@ import scipy.linalg
 
 import symjax
 from symjax.actions import ShiftAction
-from tests.discovery._reference import entries, part, shifted
+
+
+def entries(block, shape):
+    """The flat numbers of the entries of a block, as an array of the block's shape."""
+    numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    if block is None:
+        return numbers
+    rows = []
+    for start, pairs in zip(block.starts, block.parts, strict=True):
+        row = np.array(start)
+        for size, stride in pairs:
+            row = np.add.outer(row, stride * np.arange(size))
+        rows.append(row.reshape(-1))
+    return numbers[np.ix_(*rows)].reshape([n for pairs in block.parts for n, _ in pairs])
+
+
+def part(leaf, block):
+    return leaf.astype(np.float64).reshape(-1)[entries(block, leaf.shape)]
 
 
 def algebra(group, m):
@@ -98,15 +115,17 @@ class Curve:
         return scipy.integrate.simpson(speeds, x=times), curvatures.max(), speeds, curvatures
 
 
-class _Fixed:
-    def __init__(self, vector):
-        self.vector = vector
-
-    def standard_normal(self, shape):
-        return 2 * np.asarray(self.vector, np.float64).reshape(shape)
-
-
 def shift_length(action: ShiftAction, leaves, m):
     """How far a shift by m moves the leaves."""
-    moved = shifted(action, leaves, _Fixed(m))
-    return np.sqrt(sum(((x - leaves[k]) ** 2).sum() for k, x in moved.items()))
+    vector, steps = np.asarray(m, np.float64).reshape(action.sizes), {}
+    for leg in action.legs:
+        operands = [vector, list(leg.vector)]
+        for factor in leg.factors:
+            inner = factor.scale * part(leaves[factor.leaf], factor.block) + factor.offset
+            inner = np.abs(inner) if factor.absolute else inner
+            operands += [inner**factor.power, list(factor.names)]
+        step = np.einsum(*operands, [n for n in leg.out if n is not None])
+        step = np.expand_dims(step, [i for i, n in enumerate(leg.out) if n is None])
+        full = steps.setdefault(leg.leaf, np.zeros(leaves[leg.leaf].size))
+        full[entries(leg.block, leaves[leg.leaf].shape)] += leg.coefficient * step
+    return np.sqrt(sum((x**2).sum() for x in steps.values()))
