@@ -226,12 +226,19 @@ def inner_jaxpr(equation: Any) -> Any:
     return None
 
 
+def has_program(equation: Any) -> bool:
+    """Whether a parameter of an equation is a program, or several."""
+    values = equation.params.values()
+    rows = [v if isinstance(v, tuple | list) else (v,) for v in values]
+    return any(hasattr(getattr(v, "jaxpr", v), "eqns") for row in rows for v in row)
+
+
 def _fold(equation, operands):
     """The outputs of an equation all of whose operands are known."""
     sizes = [np.prod(v.aval.shape, dtype=float) for v in equation.outvars]
     if not operands and equation.primitive.name != "iota":
         return None
-    if sum(sizes) > LARGEST_CONSTANT or any(jax.core.jaxprs_in_params(equation.params)):
+    if sum(sizes) > LARGEST_CONSTANT or has_program(equation):
         return None
     with jax.ensure_compile_time_eval():
         result = equation.primitive.bind(*operands, **equation.params)

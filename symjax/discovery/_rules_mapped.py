@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ._layout import Unsupported
-from ._reader import inner_jaxpr, rule
+from ._reader import has_program, inner_jaxpr, rule
 from ._rules_loops import counts_of_scan
 
 Names = tuple[tuple[str, ...], ...]  # per axis of an array: the axes of the mesh that split it
@@ -140,7 +140,7 @@ def _result(equation, operands) -> list:
         return _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
     if name in PROGRAMS:
         return list(PROGRAMS[name](equation, *operands))
-    if any(jax.core.jaxprs_in_params(p)):
+    if has_program(equation):
         raise Unsupported
     if name == "pvary":
         return operands
