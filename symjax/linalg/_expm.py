@@ -9,13 +9,13 @@ from ._arguments import each_matrix, square_matrices
 from ._frechet import expm_frechet
 from ._precision import einsum, mm
 from ._taylor import (
-    MAX_SQUARINGS,
-    add_identity,
     exponential,
+    has_digits,
+    late_squarings,
     norm,
     power_norm,
     power_of_two,
-    repeated_square,
+    square_with_factor,
     squarings,
 )
 
@@ -31,8 +31,9 @@ def expm(a: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
     like |a| eps: a rotation by 100 rad is right to 1e-13 in float64 and 2e-5 in float32. Half
     precision is computed in float32. Differentiable to any order, forward and reverse.
 
-    Where the exponential overflows, entries are infinite or NaN; NaN also where ``a`` is not finite
-    or is larger than 2^60, where no digit could be right.
+    The spectrum may be as wide as it likes: what overflows or vanishes on the way does not matter.
+    Where the exponential itself overflows, entries are infinite or NaN; NaN also where ``a`` is not
+    finite, or so large, 1/eps beside a multiple of the identity, that no digit could be right.
 
     Raises ValueError unless ``a`` is a floating array of shape (..., n, n).
 
@@ -58,8 +59,8 @@ def _expm_jvp(primals, tangents):
 def expm_path(m: Float[Array, "... n n"], ts: Float[Array, " T"]) -> Float[Array, "... T n n"]:
     """exp(t m) for every time of ``ts`` (T,), times of either sign, sharing their work.
 
-    The powers of m and the exponentials at a few multiples of max|t|/8 are computed once; each time
-    then costs two products, whatever |m| is. Accuracy, dtypes and overflow as for `expm`.
+    The powers of m and the exponentials at the multiples of max|t|/8 are computed once; each time
+    then costs few products, whatever |m| is. Accuracy, dtypes and overflow as for `expm`.
 
     Raises ValueError unless ``m`` is a floating array of shape (..., n, n) and ``ts`` a floating
     array of shape (T,).
@@ -103,27 +104,31 @@ def _shared_paths(m, ts):
 
 
 def _shared_path(m, ts):
-    """exp(t m) = exp(r m) exp(j h m) with j an integer and |r| <= h/2."""
+    """exp(t m) = exp(r m) exp(j h m), j an integer and r the rest of t, of the same sign.
+
+    Were their signs opposite, exp(r m) could be large where the product is small: a heat kernel
+    would drown in its rounding errors.
+    """
     longest = jnp.max(jnp.abs(ts))
     step = jnp.where(longest > 0, longest, jnp.ones_like(longest)) / _CUTS
-    cut = jnp.round(ts / step)
+    cut = jnp.trunc(ts / step)
     # One step forward and one backward are two more short times; their powers reach every cut.
-    short = jnp.concatenate([ts / step - cut, jnp.asarray([1, -1], m.dtype)])
-    mean = jnp.trace(m) / m.shape[-1] * step
-    z, finite = _short_times(m * step - mean * jnp.eye(m.shape[-1], dtype=m.dtype), short)
-    short = add_identity(z) * jnp.exp(mean * short)[:, None, None]
+    short = _short_times(
+        m * step, jnp.concatenate([ts / step - cut, jnp.asarray([1, -1], m.dtype)])
+    )
     near, steps = short[:-2], short[-2:]
     identity = jnp.broadcast_to(jnp.eye(m.shape[-1], dtype=m.dtype), steps.shape)
     multiply = lambda power, _: (power := mm(power, steps), power)
     powers = jax.lax.scan(multiply, identity, None, length=_CUTS)[1]
     far = jnp.concatenate([powers[::-1, 1], identity[:1], powers[:, 0]])
-    path = mm(near, far[cut.astype(jnp.int32) + _CUTS])
-    return nan_unless(finite, path)
+    return mm(near, far[cut.astype(jnp.int32) + _CUTS])
 
 
 def _short_times(m, ts):
-    """exp(t m) - I for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
+    """exp(t m) for |t| <= 1 by one polynomial for all times, squared where |m| is large."""
     n, degree = m.shape[-1], _DEGREE[64 if jnp.finfo(m.dtype).bits == 64 else 32]
+    mean = jnp.trace(m) / n
+    m = m - mean * jnp.eye(n, dtype=m.dtype)
     unit = norm(m)
     direction = m / jnp.where(unit > 0, unit, jnp.ones_like(unit))
     powers = jax.lax.scan(lambda p, _: (mm(p, direction), p), direction, None, length=degree)[1]
@@ -135,4 +140,5 @@ def _short_times(m, ts):
     for k in range(2, degree + 1):
         weights.append(weights[-1] * scaled / k)
     path = mm(jnp.stack(weights, axis=1), powers.reshape(degree, n * n)).reshape(-1, n, n)
-    return repeated_square(path, s), size <= 2.0**MAX_SQUARINGS
+    path = square_with_factor(path, s, late_squarings(size), mean * ts)
+    return nan_unless(has_digits(size), path)

@@ -5,9 +5,11 @@ the matrix exponential with an optimized Taylor polynomial approximation, 2019):
 products, degree 12 in four. There is no denominator, hence no solve.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .._checks import nan_unless
 from ._precision import mm
@@ -15,8 +17,6 @@ from ._precision import mm
 # Taylor's backward error is below the unit roundoff up to these norms (same paper, table 1).
 _REACH = {64: 1.0908637192900361, 32: 1.461661507209034}
 
-#: No digit of a rotation is left after 2^60; a norm above that gives NaN.
-MAX_SQUARINGS = 60
 _LAST = 4
 
 # Row i holds the coefficients of A, A^2, A^3, A^6 in the factor B_i; the constants are apart.
@@ -61,7 +61,12 @@ def squarings(size: Float[Array, ""]) -> Int[Array, ""]:
     size = jax.lax.stop_gradient(size)
     exponent = jnp.ceil(jnp.log2(jnp.maximum(size / reach(size.dtype), 1.0)))
     # NaN and infinity must not become an undefined integer; the result is NaN there anyway.
-    return jnp.where(exponent <= MAX_SQUARINGS, exponent, 0.0).astype(jnp.int32)
+    return jnp.where(has_digits(size), exponent, 0.0).astype(jnp.int32)
+
+
+def has_digits(size: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether an exponential of this size has a correct digit: its relative error is size * eps."""
+    return size * jnp.finfo(size.dtype).eps < 1
 
 
 def power_norm(
@@ -87,13 +92,35 @@ def exponential(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     s = squarings(size)
     scale = power_of_two(-s, a.dtype)
     z = _polynomial(a * scale, square * scale**2, cube * scale**3)
-    # e^mean goes in a few squarings before the end: only there is neither a digit of a small result
-    # lost in I + z, nor infinity multiplied by zero.
-    last = jnp.minimum(s, _LAST)
+    # A few squarings at least with the identity: a small result keeps its digits.
+    x = square_with_factor(z, s, jnp.minimum(s, jnp.maximum(_LAST, late_squarings(size))), mean)
+    return nan_unless(has_digits(size), x)
+
+
+def late_squarings(size: Float[Array, ""]) -> Int[Array, ""]:
+    """How many squarings before the end e^a and e^-a are representable, for a of this size.
+
+    With a factor e^mean apart, exp(a - mean I) of a wide spectrum overflows though exp(a) does not.
+    So the two come together so early that neither alone leaves the numbers that there are.
+    """
+    room = math.log(jnp.finfo(size.dtype).max) / 2
+    return squarings(size * (reach(size.dtype) / room))
+
+
+def square_with_factor(
+    z: Float[Array, "*batch n n"],
+    s: Int[Array, ""],
+    last: Int[Array, ""],
+    mean: Float[Array, "*#batch"],
+) -> Float[Array, "*batch n n"]:
+    """(I + z)^(2^s) e^mean, the factor going in with the ``last`` of the squarings still to come.
+
+    It goes in by halves: where all of it underflows, the product need not.
+    """
     z = repeated_square(z, s - last)
-    x = add_identity(z) * jnp.exp(mean * power_of_two(-last, a.dtype))
-    x: Array = jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
-    return nan_unless(size <= 2.0**MAX_SQUARINGS, x)
+    half = jnp.exp(mean * power_of_two(-last - 1, z.dtype))[..., None, None]
+    x = add_identity(z) * half * half
+    return jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
 
 
 def power_of_two(exponent: Int[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:
