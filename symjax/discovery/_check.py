@@ -31,7 +31,7 @@ SLACK = 4e4
 #: Beside that, by so many times what a relative change of the parameters by 4,000 eps does.
 NOISE = 4e3, 100.0
 #: They are made so often; entries that they change by more than this share are not looked at.
-SHAKES, UNCLEAR = 3, 1e-6
+SHAKES, UNCLEAR = 8, 1e-6
 #: Of tangent vectors: with more numbers than this they are not drawn.
 MOST_NUMBERS = 1e7
 #: Places at which they are drawn.
