@@ -5,6 +5,7 @@ entries of a softmax sum to one, those of x - mean(x) to zero, with a gain g and
 the sum weighted by 1/g is the sum of b/g. It is found by symbolic algebra on the graph.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -137,6 +138,8 @@ class Identities:
     def _parameters(self, tensor):
         value = constant_number(tensor)
         if value is not None:
+            if not math.isfinite(value):
+                return None
             return {ONE: fraction(value)} if value else {}
         if tensor.kind == "leaf" or resolve_factor(tensor) is not None:
             return {canonical([(tensor.number, 1, tuple(range(len(tensor.atoms))))]): Fraction(1)}
