@@ -136,8 +136,12 @@ def require_callable(name: str, value: Any) -> None:
     require(callable(value), f"`{name}` must be a function, got a {type(value).__name__}.")
 
 
-def require_floating_leaves(params: PyTree) -> None:
-    """Raise ValueError unless ``params`` holds floating arrays and no bare Python number."""
+def require_floating_leaves(params: PyTree, complex_too: bool = False) -> None:
+    """Raise ValueError unless ``params`` holds floating arrays and no bare Python number.
+
+    ``complex_too``: arrays of complex numbers will do.
+    """
+    kind = jnp.inexact if complex_too else jnp.floating
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     for path, leaf in leaves:
         require(
@@ -147,7 +151,7 @@ def require_floating_leaves(params: PyTree) -> None:
         )
     got = ", ".join(sorted({describe(x) for _, x in leaves})[:4]) or "no leaf"
     require(
-        any(is_floating(x) for _, x in leaves),
+        any(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, kind) for _, x in leaves),
         f"`params` must hold at least one floating array, got {got}.",
     )
 

@@ -1,4 +1,4 @@
-"""The whole of discovery, in order: read the model, ask every channel, assemble."""
+"""The whole of discovery, in order: trace the model, read it, ask every channel."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .._checks import (
@@ -22,23 +23,17 @@ from . import (
     _rules_mapped,
     _rules_shape,
 )
-from ._assembly import Assembly
 from ._check import checked
-from ._graph import Graph, Tensor, leaves_of
+from ._graph import Graph, describe_error
 from ._layout import Refinements
-from ._phases import Phases
-from ._probing import probe
 from ._reader import Reader
 from ._report import Symmetries
-from ._scales import Scales
-from ._shift_tables import ShiftTables
-from ._shifts import Shifts
-from ._spaces import Spaces
+from ._tables import tabulate
 from ._values import Value
 
 _REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_mapped, _rules_shape)
 
-#: Each reading makes some layout finer, so this is never reached by a model that makes sense.
+#: Each reading makes some layout finer. What wants a finer one still is then not understood.
 MOST_READINGS = 50
 
 _HINT = (
@@ -60,6 +55,10 @@ def find_symmetries(
     Whether a function of one number is odd, even, homogeneous or affine is read off its primitives
     or, where they leave it open, found by evaluating it: `Symmetry.probed` then names it.
 
+    What is not understood is held fixed and named in `Symmetries.unknown`, with the leaves that it
+    concerns: a primitive without a rule, an error inside of one, leaves of complex numbers. What
+    breaks a permutation although it is none of the inputs and outputs is named in `Symmetries.why`.
+
     With ``check`` what is exact is evaluated before it is returned: random elements with either
     determinant move random parameters, and outputs are compared in float64. `Symmetries.checked`
     says how. A symmetry that changes an output is an error of symjax: it is left out, and
@@ -76,33 +75,51 @@ def find_symmetries(
         [('rescaling', 4, ('u', 'v')), ('permutation', 0, ('u', 'v'))]
     """
     require_callable("apply", apply)
-    require_floating_leaves(params)
+    require_floating_leaves(params, complex_too=True)
     flat, structure = jax.tree_util.tree_flatten_with_path(params)
     moving = [i for i, (_, leaf) in enumerate(flat) if is_floating(leaf)]
-    jaxpr, kinds = _trace(apply, flat, structure, moving, inputs)
-    graph = _read(jaxpr, kinds)
+    jaxpr, kinds, data = _trace(apply, flat, structure, moving, inputs)
     names = [path_name(flat[i][0]) for i in moving]
     shapes = [tuple(flat[i][1].shape) for i in moving]
-    found = _assemble(graph, names, shapes)
-    probed = probe(graph)
-    if probed:
-        found = _with_probed(found, _assemble(graph, names, shapes), probed, names)
+    try:
+        found = tabulate(_read(jaxpr, kinds), names, shapes)
+    except Exception as error:  # the last resort: of nothing it would say it knows everything
+        found = Symmetries((), {f"the whole model ({describe_error(error)})": tuple(names)})
+    fixed = {path_name(path): leaf for path, leaf in flat if _is_complex(leaf)}
+    unknown = {"complex leaves": tuple(fixed)} if fixed else {}
+    sizes = {path_name(flat[i][0]): math.prod(flat[i][1].shape) for i in moving}
+    sizes |= {name: math.prod(leaf.shape) for name, leaf in fixed.items()}
+    found = replace(found, unknown=found.unknown | unknown, sizes=sizes)
     if not check:
         return found
     leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
-    return checked(found, jaxpr, leaves, _arrays(inputs)[0])
+    return checked(found, jaxpr, leaves, data)
+
+
+def _is_complex(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating)
 
 
 def _trace(apply, flat, structure, moving, inputs):
-    """The jaxpr of (moving leaves, arrays of the inputs) -> floating and other outputs."""
-    data, rebuild = _arrays(inputs)
-    rest = {i: leaf for i, (_, leaf) in enumerate(flat) if i not in moving}
+    """(the jaxpr of (moving leaves, data) -> outputs, the kinds of its arguments, the data).
+
+    Leaves that cannot move are inputs like others where they are complex or have no values, and
+    else constants.
+    """
+    kept = {i: leaf for i, (_, leaf) in enumerate(flat) if i not in moving}
+    given = {
+        i: leaf
+        for i, leaf in kept.items()
+        if _is_complex(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    }
+    data, rebuild = _arrays((given, inputs))
 
     def function(leaves, arrays):
-        full = dict(zip(moving, leaves, strict=True)) | rest
+        rest, inputs = rebuild(arrays)
+        full = kept | rest | dict(zip(moving, leaves, strict=True))
         tree = jax.tree.unflatten(structure, [full[i] for i in range(len(flat))])
         try:
-            output = apply(tree, *rebuild(arrays))
+            output = apply(tree, *inputs)
         except Exception as error:
             error.add_note(_HINT)
             raise
@@ -113,7 +130,7 @@ def _trace(apply, flat, structure, moving, inputs):
     leaves = [_abstract(flat[i][1]) for i in moving]
     arrays = [_abstract(x) for x in data]
     jaxpr = jax.make_jaxpr(function)(leaves, arrays)
-    return jaxpr, ["leaf"] * len(leaves) + ["input"] * len(arrays)
+    return jaxpr, ["leaf"] * len(leaves) + ["input"] * len(arrays), data
 
 
 def _arrays(inputs):
@@ -137,87 +154,23 @@ def _read(jaxpr, kinds) -> Graph:
     """Read until no layout has to be finer."""
     refinements = Refinements()
     for _ in range(MOST_READINGS):
-        refinements.changed = False
-        reader = Reader(refinements)
-        values: list[Value] = []
-        for i, (kind, variable) in enumerate(zip(kinds, jaxpr.jaxpr.invars, strict=True)):
-            is_leaf = kind == "leaf"  # the leaves come first
-            made = reader.leaf(i, variable.aval) if is_leaf else None
-            values.append(made or reader.input(("input", i), variable.aval))
-        outputs = reader.read(jaxpr.jaxpr, jaxpr.consts, values)
+        graph = _read_once(jaxpr, kinds, refinements)
         if not refinements.changed:
-            for output in outputs:
-                if isinstance(output, Value):
-                    reader.graph.outputs += [t for t, _ in output.blocks.values()]
-            return reader.graph
-    # With a layout too coarse a symmetry could be listed that is none: better none at all.
-    raise RuntimeError(
-        f"After {MOST_READINGS} readings of `apply` the parameters still had to be cut into more "
-        "pieces: this is an error of symjax; please report it with the model."
-    )
+            return graph
+    refinements.closed = True
+    return _read_once(jaxpr, kinds, refinements)
 
 
-def _assemble(graph: Graph, names, shapes) -> Symmetries:
-    nodes = graph.live_nodes()
-    assembly = Assembly(nodes, graph, names, shapes)
-    spaces = Spaces(nodes, graph.outputs)
-    found = assembly.spaces(spaces)
-    items = [assembly.basis_symmetry(entry, spaces) for entry in found]
-    overlap = 0
-    exact = Scales(nodes, graph.outputs, 0, loose=False).solutions()
-    turned = assembly.complex_scales(Phases(nodes, graph.outputs).solutions(), exact)
-    items += [symmetry for symmetry, _, _ in turned]
-    for modulus, make in ((0, assembly.scale_symmetry), (2, assembly.sign_symmetry)):
-        ledger = assembly.ledger(modulus, found)
-        for symmetry, kind, row in turned:
-            # Pairs that turn by one angle: their scales are in a change of basis as well.
-            if modulus == 0 and not ledger.span(kind).reduce(row):
-                overlap += symmetry.group.dimension // 2
-            assembly.account(ledger, kind, row)
-        if modulus:
-            exact = Scales(nodes, graph.outputs, 2, loose=False).solutions()
-        items += assembly.diagonal(exact, ledger, make)
-        if modulus == 0:
-            overlap += ledger.listed - ledger.independent
-            loose = Scales(nodes, graph.outputs, 0, loose=True).solutions()
-            approximate = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
-            items += assembly.diagonal(loose, ledger, approximate)
-    ledger, tables = assembly.ledger(0, ()), ShiftTables(assembly)
-    shifts = tables.without_tied(Shifts(nodes, graph.outputs, graph.stacked).solutions())
-    items += assembly.diagonal(
-        shifts,
-        ledger,
-        tables.symmetry,
-        tables.lower,
-        tables.special(shifts),
-    )
-    overlap += ledger.listed - ledger.independent
-    for entry in found:
-        if tables.contain([index[0] for index, _, _ in entry.indices], shifts):
-            overlap += entry.group.dimension
-    items += tables.unused()
-    items += assembly.permutations(found)
-    unknown = {
-        name: tuple(sorted({names[i] for t in tensors for i in leaves_of(t)}))
-        for name, tensors in graph.unknown.items()
-    }
-    sizes = {name: math.prod(shape) for name, shape in zip(names, shapes, strict=True)}
-    return Symmetries(tuple(items), unknown, overlap, sizes)
-
-
-def _with_probed(
-    proved: Symmetries, found: Symmetries, probed: dict[str, list[Tensor]], names: list[str]
-) -> Symmetries:
-    """What is found with the help of probed functions; what was proved without them is so named."""
-    if found.dimension < proved.dimension:
-        return proved
-    behind = {
-        name: {names[i] for t in sources for i in leaves_of(t)} for name, sources in probed.items()
-    }
-    items = []
-    for s in found:
-        if s not in proved.items:
-            reasons = tuple(name for name, leaves in behind.items() if leaves & set(s.leaves))
-            s = replace(s, probed=reasons or tuple(probed))
-        items.append(s)
-    return replace(found, items=tuple(items))
+def _read_once(jaxpr, kinds, refinements):
+    refinements.changed = False
+    arguments = zip(kinds, jaxpr.jaxpr.invars, strict=True)
+    reader = Reader(refinements, [v.aval.dtype for kind, v in arguments if kind == "leaf"])
+    values: list[Value] = []
+    for i, (kind, variable) in enumerate(zip(kinds, jaxpr.jaxpr.invars, strict=True)):
+        is_leaf = kind == "leaf"  # the leaves come first
+        made = reader.leaf(i, variable.aval) if is_leaf else None
+        values.append(made or reader.input(("input", i), variable.aval))
+    for output in reader.read(jaxpr.jaxpr, jaxpr.consts, values):
+        if isinstance(output, Value):
+            reader.graph.outputs += [t for t, _ in output.blocks.values()]
+    return reader.graph

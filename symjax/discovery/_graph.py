@@ -77,6 +77,8 @@ class Tensor:
     #: Of a leaf: (number of the leaf, where the block lies). Of a constant: its value.
     leaf: "LeafBlock | None" = None
     value: np.ndarray | np.generic | None = None
+    #: Of a constant: its shape and the primitive that it came to.
+    origin: str = ""
     node: "Node | None" = None
 
     @property
@@ -217,6 +219,12 @@ class Graph:
                         wanted.add(operand.number)
                         waiting.append(operand)
         return [node for node in self.nodes if id(node) in keep]
+
+
+def describe_error(error: Exception) -> str:
+    """The type of an error and the first line of its message, for the report."""
+    text = (str(error).splitlines() or [""])[0][:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def leaves_of(tensor: Tensor) -> set[int]:

@@ -68,6 +68,9 @@ def resolve_factor(tensor: Tensor) -> LeafPower | None:
     return LeafPower(inner, *POWERS[node.name], scale, offset)
 
 
+#: Of one tensor so many weighted sums are looked for, by weights of so many factors.
+MOST_SUMS, MOST_FACTORS = 32, 8
+
 Form = dict[Any, Fraction]  # of monomials, and of symbols for sums that are not known
 
 
@@ -114,6 +117,7 @@ class Identities:
 
     def __init__(self):
         self.known: dict = {}
+        self.sums: dict[int, int] = {}  # asked for, by tensor
 
     def _answer(self, *question):
         # On a list of our own: a deep model leads to more questions than Python nests calls.
@@ -186,6 +190,9 @@ class Identities:
 
     def _form(self, tensor, gone, weight):
         """As `functional`, with symbols (tuples) for sums that are not known themselves."""
+        count = self.sums[tensor.number] = self.sums.get(tensor.number, 0) + 1
+        if count > MOST_SUMS or len(weight.factors) > MOST_FACTORS:
+            return None
         polynomial = yield "_parameters", tensor
         if polynomial is not None:
             total: Form = {}
@@ -345,7 +352,7 @@ class Identities:
         """
         found, total = [ONE], ONE
         at = {p: p for p in range(len(tensor.atoms))}  # position here -> position of the first
-        while tensor.node is not None:
+        while tensor.node is not None and len(total.factors) <= MOST_FACTORS:
             names = {x: at[p] for p, x in enumerate(tensor.node.out_labels) if p in at}
             label = next(x for x, p in names.items() if p == position)
             step = self._along(tensor.node, label, names)

@@ -21,12 +21,18 @@ class Indices:
         self.tensors: dict[int, Tensor] = {}
         for tensor in [t for node in nodes for t, _ in node.sides] + outputs:
             self.tensors[tensor.number] = tensor
-        known = [t for t in self.tensors.values() if t.kind in ("input", "constant")]
-        fixed = [*frozen, *(a for t in [*outputs, *known] for a in t.atoms)]
+        data = [t for t in self.tensors.values() if t.kind == "input"]
+        fixed = [*frozen, *(a for t in [*outputs, *data] for a in t.atoms)]
         for node in nodes:
             for tensor, labels in node.sides:
                 fixed += [a for a, x in zip(tensor.atoms, labels, strict=True) if x in node.frozen]
-        self.frozen = {id(atom.find()) for atom in fixed}
+        fixed = {id(atom.find()) for atom in fixed}
+        constants = [t for t in self.tensors.values() if t.kind == "constant"]
+        #: What index sets a constant alone singles out, with it.
+        self.broken = [
+            (t, a.find()) for t in constants for a in t.atoms if id(a.find()) not in fixed
+        ]
+        self.frozen = fixed | {id(atom) for _, atom in self.broken}
         self.classes: dict[int, list[Index]] = {}
         for tensor in self.tensors.values():
             for p, atom in enumerate(tensor.atoms):

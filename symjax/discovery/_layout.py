@@ -22,7 +22,7 @@ class NeedsRefinement(Exception):
 
 
 class Unsupported(Exception):
-    """This use of a primitive is not understood."""
+    """This use of a primitive is not understood; the message, if any, says why."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,16 @@ class Refinements:
 
     table: dict[Key, tuple] = field(default_factory=dict)
     changed: bool = False
+    closed: bool = False  # no layout is made any finer
 
     def request(self, atom: Atom, how: tuple) -> None:
         """Write down what is needed of an index set and of all that are the same."""
-        self.changed = True
+        if self.closed:
+            raise Unsupported("too many pieces")
         for key in atom.find().members:
-            self.table.setdefault(key, how)
+            if key not in self.table:
+                self.table[key] = how
+                self.changed = True
 
     def split(self, atom: Atom, inner: int) -> None:
         """Ask for a product with an inner index set of the given size."""

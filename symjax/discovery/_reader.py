@@ -3,10 +3,10 @@
 A rule is a function ``rule(reader, equation, *values)`` that returns the value of the output (a
 list where there are several); it is registered under the names of its primitives with `rule`. A
 primitive without a rule, or one used in a way that its rule does not know, makes all that it
-touches trivial and is named in the report.
+touches trivial and is named in the report. So does an error inside of a rule, whatever it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _terms as terms
-from ._graph import Graph, Key, LeafBlock
+from ._graph import Graph, Key, LeafBlock, describe_error
 from ._layout import Axis, NeedsRefinement, Refinements, Unsupported, free_axis
+from ._numbers import meant, plain
 from ._values import (
     Term,
     Value,
@@ -55,9 +56,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 class Reader:
     """One reading of a model: the graph so far, and where in the program it is."""
 
-    def __init__(self, refinements: Refinements):
+    def __init__(self, refinements: Refinements, dtypes: Iterable[Any] = ()):
         self.graph = Graph()
         self.refinements = refinements
+        self.dtypes = set(dtypes)  # of the parameters: no cast to one of these loses anything
+        self.primitive = ""
         self.path: Key = ()
         self.depth = 0  # of loops
         self.lifted = 0
@@ -99,7 +102,7 @@ class Reader:
             return value
         if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             return self.input((*self.path, "key"), value)
-        array = np.asarray(value)
+        array = plain(np.asarray(value))
         same = set(uniform_axes(array))
         # Each use of a constant is one of its own: two uses need not be laid out alike.
         self.lifted += 1
@@ -108,10 +111,12 @@ class Reader:
             free_axis(n) if i in same else self.refinements.axis((*key, i), n)
             for i, n in enumerate(array.shape)
         )
-        blocks = {cell: self._constant_block(array, axes, cell) for cell in cells(axes)}
-        return Value(axes, blocks, array.dtype)
+        blocks = {
+            cell: self._constant_block(array, axes, cell, value.dtype) for cell in cells(axes)
+        }
+        return Value(axes, blocks, value.dtype)
 
-    def _constant_block(self, array, axes, cell):
+    def _constant_block(self, array, axes, cell, dtype):
         if array.size == 0:
             return terms.scalar(self.graph, 0.0)
         block, places, atoms = array, [], []
@@ -135,7 +140,11 @@ class Reader:
         split = any(len(axis.segments) > 1 for axis in axes)
         varies = [i for i in range(block.ndim) if not split or i not in uniform_axes(block)]
         block = block[tuple(slice(None) if i in varies else 0 for i in range(block.ndim))]
-        tensor = self.graph.tensor([atoms[i] for i in varies], "constant", value=block)
+        if block.ndim == 0 and jnp.issubdtype(dtype, jnp.floating):
+            block = np.asarray(meant(float(block), dtype))
+        origin = f"a constant of shape {block.shape} in `{self.primitive}`"
+        atoms = [atoms[i] for i in varies]
+        tensor = self.graph.tensor(atoms, "constant", value=block, origin=origin)
         return tensor, tuple(places[i] for i in varies)
 
     # -- reading ------------------------------------------------------------------------------
@@ -157,36 +166,50 @@ class Reader:
         return [look(v) for v in jaxpr.outvars]
 
     def _equation(self, equation, operands):
-        name = equation.primitive.name
+        path, depth = self.path, self.depth
+        try:
+            return self._outputs(equation, operands)
+        except NeedsRefinement:
+            reason = "" if self.refinements.changed else "too many pieces"
+        except Unsupported as error:
+            reason = str(error)
+        except Exception as error:
+            reason = describe_error(error)
+        self.path, self.depth = path, depth
+        # Where a layout has to be finer this reading is given up: what follows only serves to learn
+        # what else is needed.
+        return self.opaque(equation, operands, reason)
+
+    def _outputs(self, equation, operands):
+        name = self.primitive = equation.primitive.name
         inner = inner_jaxpr(equation)
         if inner is not None:
-            return self._call(inner, operands)
-        if not any(isinstance(v, Value) for v in operands):
-            folded = _fold(equation, operands)
-            if folded is not None:
-                return folded
-        try:
-            if name not in RULES:
-                raise Unsupported
+            result = self._call(inner, operands)
+        elif (known := _fold(equation, operands)) is not None:
+            return known
+        elif name in RULES:
             result = RULES[name](self, equation, *operands)
-        except NeedsRefinement:
-            # This reading is given up; what follows only serves to learn what else it needs.
-            return [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
-        except Unsupported:
-            return self.opaque(equation, operands)
-        return result if isinstance(result, list) else [result]
+        else:
+            raise Unsupported
+        result = result if isinstance(result, list) else [result]
+        for value, variable in zip(result, equation.outvars, strict=True):
+            if tuple(value.shape) != tuple(variable.aval.shape):
+                raise TypeError(f"shape {value.shape} for {variable.aval}")
+        return result
 
     def _call(self, inner, operands):
         closed = hasattr(inner, "consts")
         jaxpr, constants = (inner.jaxpr, inner.consts) if closed else (inner, ())
         return self.read(jaxpr, constants, operands)
 
-    def opaque(self, equation: Any, operands: Sequence[Any]) -> list[Value]:
+    def opaque(self, equation: Any, operands: Sequence[Any], reason: str = "") -> list[Value]:
         """Outputs of an operation that is not understood: its operands must not change."""
         values = [v for v in operands if isinstance(v, Value)]
         used = [t for v in values for t, _ in v.blocks.values() if t.has_params]
         if used:
-            self.graph.unknown.setdefault(equation.primitive.name, []).extend(used)
+            name = equation.primitive.name
+            name = f"{name} ({reason})" if reason else name
+            self.graph.unknown.setdefault(name, []).extend(used)
             self.graph.outputs += used
         return [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
 
@@ -234,13 +257,17 @@ def has_program(equation: Any) -> bool:
 
 
 def _fold(equation, operands):
-    """The outputs of an equation all of whose operands are known."""
+    """The outputs of an equation all of whose operands are known; None where they are not."""
     sizes = [np.prod(v.aval.shape, dtype=float) for v in equation.outvars]
+    if any(isinstance(v, Value) for v in operands) or sum(sizes) > LARGEST_CONSTANT:
+        return None
     if not operands and equation.primitive.name != "iota":
         return None
-    if sum(sizes) > LARGEST_CONSTANT or has_program(equation):
+    if has_program(equation):
         return None
-    with jax.ensure_compile_time_eval():
-        result = equation.primitive.bind(*operands, **equation.params)
-    many = equation.primitive.multiple_results
-    return list(result) if many else [result]
+    try:
+        with jax.ensure_compile_time_eval():
+            result = equation.primitive.bind(*operands, **equation.params)
+    except Exception:  # one that cannot be computed here may still have a rule
+        return None
+    return list(result) if equation.primitive.multiple_results else [result]

@@ -50,8 +50,11 @@ class Symmetry:
 class Symmetries(Sequence[Symmetry]):
     """Every symmetry that was proved, in an order that does not matter (host-only).
 
-    ``unknown`` maps each primitive that was not understood to the leaves that it made trivial.
-    ``overlap`` is how many directions the listed exact groups share, so that
+    ``unknown`` maps what was not understood (a primitive, with the error if its rule failed; a
+    channel that failed; complex leaves) to the leaves that it concerns: these keep only symmetries
+    that it cannot see. It is empty where nothing was missed. ``why`` maps each constant array that
+    alone keeps an index set from being permuted to the leaves along it. ``overlap`` is how many
+    directions the listed exact groups share, so that
     ``dimension = sum of the dimensions - overlap`` counts each direction once. ``sizes`` are the
     numbers of entries of the leaves. ``checked`` says by what the exact ones were evaluated, and
     ``false`` holds those that it refuted: errors of symjax, which are not among the items.
@@ -61,6 +64,7 @@ class Symmetries(Sequence[Symmetry]):
     unknown: dict[str, tuple[str, ...]]
     overlap: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
+    why: dict[str, tuple[str, ...]] = field(default_factory=dict)
     checked: str = "not at all"
     false: tuple[Symmetry, ...] = ()
 
@@ -108,6 +112,16 @@ class Symmetries(Sequence[Symmetry]):
         """How many directions the approximate symmetries add to the exact ones."""
         return sum(s.dimension for s in self.approximate)
 
+    @property
+    def lost(self) -> float:
+        """The share of the parameters in leaves that something concerns which was not understood.
+
+        From 0, where nothing was missed, to 1.
+        """
+        held = {name for leaves in self.unknown.values() for name in leaves}
+        entries = sum(self.sizes.values())
+        return sum(self.sizes[name] for name in held) / entries if entries else 0.0
+
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data: what JSON holds, and what treescope draws as a tree."""
         return {
@@ -117,6 +131,8 @@ class Symmetries(Sequence[Symmetry]):
             "approximate_dimension": self.approximate_dimension,
             "overlap": self.overlap,
             "unknown": {name: list(leaves) for name, leaves in self.unknown.items()},
+            "lost": self.lost,
+            "why": {name: list(leaves) for name, leaves in self.why.items()},
             "checked": self.checked,
             "false": [s.as_dict() for s in self.false],
         }
@@ -131,7 +147,16 @@ class Symmetries(Sequence[Symmetry]):
         if self.most_directions < self.dimension:
             lines.append(f"orbit dimension at most {self.most_directions}")
         for name, leaves in self.unknown.items():
-            lines.append(f"not understood: {name}; taken as trivial: {_shorten(leaves, 8)}")
+            lines.append(f"not understood: {name}; held fixed: {_shorten(leaves, 8)}")
+        if self.unknown:
+            lines.append(f"held fixed in all: {self.lost:.2%} of the parameters")
+        for name, leaves in self.why.items():
+            lines.append(f"no permutation because of {name}: {_shorten(leaves, 8)}")
+        if self.why:
+            lines.append(
+                "  (if these are the statistics of a norm: `state_as_parameters=True` of the "
+                "adapters makes them parameters)"
+            )
         if not self.checked.startswith("by the model"):
             lines.append(f"checked {self.checked}")
         for s in self.false:

@@ -221,8 +221,12 @@ def _identity(reader, equation, *values):
 
 @rule("convert_element_type")
 def _convert(reader, equation, x):
-    x = reader.lift(x)
-    return cast(reader, equation, x, keeps_numbers(x.dtype, _dtype(equation)))
+    x, new = reader.lift(x), _dtype(equation)
+    # Back to the dtype of the parameters nothing is lost that they had.
+    back = (
+        _is_float(x.dtype) and _is_float(new) and any(keeps_numbers(d, new) for d in reader.dtypes)
+    )
+    return cast(reader, equation, x, back or keeps_numbers(x.dtype, new))
 
 
 @rule("reduce_precision")

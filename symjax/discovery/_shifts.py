@@ -29,6 +29,9 @@ Unknown = tuple[int, Monomial]
 INFINITE = 1e9
 #: Leaves with more products than this are left as they are.
 MOST_MONOMIALS = 60
+#: Products of more factors than this, and sums of more products than this many and the nodes, are
+#: not followed: they must be zero.
+MOST_FACTORS, MOST_TERMS = 16, 60
 #: The model is walked again while shifts are offered or refuted; this is never reached.
 MOST_WALKS = 20
 
@@ -55,6 +58,7 @@ class Shifts:
 
     def _walk(self):
         self.relations = Relations()
+        self.given_up: dict[str, set[int]] = {}  # what was too long to follow: leaves
         self.forms: dict[int, Form] = {}
         self.unknowns: set[Unknown] = set()
         self.products: list[tuple[Node, Form, Form]] = []
@@ -66,17 +70,28 @@ class Shifts:
                 self.relations.vanish(self.form(tensor))
             form = getattr(self, "_" + node.kind)(node, rest)
             position = {label: i for i, label in enumerate(node.out_labels)}
-            self.forms[node.out.number] = {
+            form = {
                 m.rename(lambda x, p=position: p[x]): row
                 for m, row in ((m, self.relations.reduce(r)) for m, r in form.items())
                 if row
             }
+            if len(form) > MOST_TERMS + len(self.nodes):
+                self._give_up("shifts that are sums of too many products", form)
+                form = {}
+            self.forms[node.out.number] = form
         for tensor in self.outputs:
             self.relations.vanish(self.form(tensor))
         for tensor in self.stacked:
             # An unseen shift is another one in each step, which a stack of steps would show.
             form = self.forms.get(tensor.number, {})
             self.relations.vanish({m: row for m, row in form.items() if is_unseen(m)})
+
+    def _give_up(self, why: str, form: Form) -> None:
+        self.relations.vanish(form)
+        tensors = [self.tensors[u[0]] for row in form.values() for u in row]
+        leaves = {t.leaf.leaf for t in tensors if t.leaf is not None}
+        if leaves:
+            self.given_up.setdefault(why, set()).update(leaves)
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -157,6 +172,9 @@ class Shifts:
 
     def _summed(self, node, total, m, row, gone, sizes, factor):
         """Add the sum of a monomial over labels to a form."""
+        if len(m.factors) > MOST_FACTORS:
+            self._give_up("shifts through too many factors", {m: row})
+            return
         for label in gone - m.labels:
             factor *= sizes[label]
         inside = m.labels & gone

@@ -14,6 +14,10 @@ from ._values import Place, Term
 
 Names = tuple[Place, ...]
 
+#: So many gains are taken out of a product; what is multiplied by itself again and again has more
+#: of them at each turn.
+MOST_WEIGHTS = 8
+
 
 def _labelled(terms: Sequence[Term], extra: Iterable[Place] = ()):
     names = list(dict.fromkeys([p for _, places in terms for p in places] + list(extra)))
@@ -89,15 +93,29 @@ def product(
         if factor is not None and not new and not drop - set(y[1]):
             term = total(graph, y, [p for p in y[1] if p in drop])
             return linear(graph, [term], [factor * coefficient])
-    if not drop and not new:
-        for x, y in ((a, b), (b, a)):
-            inner = _factors(y)
-            if inner is not None and x[0].has_data:
-                data, weight, factor = inner
-                return product(graph, product(graph, x, data), weight, (), coefficient * factor)
+    weights: list[tuple[Term, float]] = []
+    while not drop and not new and len(weights) < MOST_WEIGHTS:
+        if a[0].has_data and (inner := _factors(b)):
+            b, weight, factor = inner
+        elif b[0].has_data and (inner := _factors(a)):
+            a, weight, factor = inner
+        else:
+            break
+        weights.append((weight, factor))
+    if weights:
+        result = apply(graph, "product", [a, b], _all(a, b), coefficients=(1.0,))
+        weights[0] = weights[0][0], weights[0][1] * coefficient
+        for weight, factor in reversed(weights):
+            keep = _all(result, weight)
+            result = apply(graph, "product", [result, weight], keep, coefficients=(factor,))
+        return result
     names: Names = tuple(dict.fromkeys([*a[1], *b[1], *(new or {})]))
     keep = tuple(p for p in names if p not in drop)
     return apply(graph, "product", [a, b], keep, new, frozen, coefficients=(float(coefficient),))
+
+
+def _all(a: Term, b: Term) -> Names:
+    return tuple(dict.fromkeys([*a[1], *b[1]]))
 
 
 def _factors(term: Term) -> tuple[Term, Term, float] | None:

@@ -40,9 +40,9 @@ MISTAKES = {
         lambda: symjax.find_symmetries(mlp, {}, X),
         "`params` must hold at least one floating array, got no leaf",
     ),
-    "complex parameters": (
-        lambda: symjax.find_symmetries(mlp, {"v": np.ones(2, np.complex64)}, X),
-        r"`params` must hold at least one floating array, got complex64\[2\]",
+    "parameters that are whole numbers": (
+        lambda: symjax.find_symmetries(mlp, {"v": np.ones(2, np.int32)}, X),
+        r"`params` must hold at least one floating array, got int32\[2\]",
     ),
     "a Python number": (
         lambda: symjax.find_symmetries(lambda p, x: p["a"] * x + p["b"], NUMBERS, X),

@@ -35,13 +35,13 @@ FALSE = {
 
 def planted(monkeypatch, row, shared=0):
     """Discovery that also lists a row, which shares directions with those there are."""
-    honest = _find._assemble
+    honest = _find.tabulate
 
     def assemble(*args):
         found = honest(*args)
         return dataclasses.replace(found, items=(*found.items, row), overlap=found.overlap + shared)
 
-    monkeypatch.setattr(_find, "_assemble", assemble)
+    monkeypatch.setattr(_find, "tabulate", assemble)
 
 
 @pytest.mark.parametrize("name", FALSE)
