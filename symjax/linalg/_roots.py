@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import nan_unless
+from ._balance import balancing, triangular_order
 from ._polar import principal_rotation_log
 from ._precision import mm
 from ._taylor import add_identity, power_of_two, repeated_square
+from ._triangular import permuted_triangular_log
 
 _MAX_ROOTS = 14
 _MAX_STEPS = 30
@@ -30,22 +32,35 @@ _ROOT_TERMS = {64: 20, 32: 9}
 # Products x y above this are iterated as the pair: in the single x y a part far smaller than the
 # largest would drown in rounding errors.
 _PAIR_ABOVE = 100.0
+# An eigenvalue turned so far by rounding is on no certain side of the negative axis.
+_TURNED = 0.25
 # |e^L - a| / |a| of a logarithm that is believed.
 _RESIDUAL = {64: 1e-6, 32: 1e-3}
 
 
 def logarithm(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """(log a, |exp(log a) - a| / |a|): NaN where there is no principal log or it is in doubt."""
-    n = a.shape[-1]
-    eye = jnp.eye(n, dtype=a.dtype)
-    exponent, centred, usable = _centre(a)
-    c, square, halvings = _cayley_of_root(jnp.where(usable, centred, eye))
+    """(log a, |exp(log a) - a| / |a|): NaN where there is no principal log or it is in doubt.
+
+    Triangular matrices, the permuted ones too, have a way of their own and an error of 0.
+    """
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    rounds, triangular = triangular_order(a)
+    exponent, x, usable = _unit(a)
+    back = balancing(x)
+    shift, x, regular = _centre(x / back)
+    usable &= jnp.where(triangular, jnp.all(jnp.diagonal(a) > 0), regular)
+    x = jnp.where(usable & ~triangular, x, eye)
+    c, square, halvings = _cayley_of_root(x)
     series = _artanh(c, square)
-    log = power_of_two(halvings + 1, a.dtype) * series
-    error = _frobenius(_exponential(series, halvings) - centred) / _frobenius(centred)
-    trusted = usable & (error <= _RESIDUAL[_bits(a)])
-    log, error = _rotation_where(usable & ~trusted, centred, log, error)
-    return nan_unless(usable, log + exponent * math.log(2) * eye), error
+    # Of the matrix that was given: what balancing makes small may be large there.
+    size = lambda x: jnp.max(jnp.abs(back * x))
+    error = size(_exponential(series, halvings) - x) / size(x)
+    lost = ~(error <= _RESIDUAL[_bits(a)])
+    log, error = _instead(lost, _rotation, x, power_of_two(halvings + 1, a.dtype) * series, error)
+    log = back * log + (exponent + shift).astype(a.dtype) * math.log(2) * eye
+    known = lambda a: (permuted_triangular_log(a, rounds), jnp.zeros_like(error))
+    log, error = _instead(usable & triangular, known, a, log, error)
+    return nan_unless(usable & jnp.isfinite(log).all(), log), error
 
 
 def _exponential(series, halvings):
@@ -55,24 +70,24 @@ def _exponential(series, halvings):
     return add_identity(repeated_square(_polynomial(terms, series / 2), halvings + 2))
 
 
-def _rotation_where(lost, a, log, error):
-    """Where the roots lost the logarithm of a rotation by nearly pi, that from its eigenbasis.
+def _instead(where, f, a, log, error):
+    """f(a) where it is wanted, otherwise the (log, error) that there is.
 
-    A loop of one turn or none: nothing is computed for a batch in which nothing was lost.
+    A loop of one turn or none: nothing is computed for a batch in which it is wanted nowhere.
     """
-
-    def rotation(carry):
-        _, x, _ = carry
-        # How far x is from orthogonal is how far it is from the exponential of the result.
-        defect = _frobenius(mm(x.T, x) - jnp.eye(n, dtype=a.dtype)) / math.sqrt(n)
-        orthogonal = defect <= 16 * math.sqrt(n) * jnp.finfo(a.dtype).eps
-        found = nan_unless(orthogonal, principal_rotation_log(x))
-        return jnp.zeros_like(lost), found, defect
-
-    n = a.shape[-1]
+    once = lambda carry: (jnp.zeros_like(where), *f(carry[1]))
     # Carried is a matrix until it is its logarithm: what a loop does not change is moved out of it.
-    carry = (lost, jnp.where(lost, a, log), error)
-    return jax.lax.while_loop(lambda carry: carry[0], rotation, carry)[1:]
+    carry = (where, jnp.where(where, a, log), error)
+    return jax.lax.while_loop(lambda carry: carry[0], once, carry)[1:]
+
+
+def _rotation(x):
+    """The logarithm of a rotation by nearly pi, which the roots lose, from its eigenbasis."""
+    n = x.shape[-1]
+    # How far x is from orthogonal is how far it is from the exponential of the result.
+    defect = _frobenius(mm(x.T, x) - jnp.eye(n, dtype=x.dtype)) / math.sqrt(n)
+    orthogonal = defect <= 16 * math.sqrt(n) * jnp.finfo(x.dtype).eps
+    return nan_unless(orthogonal, principal_rotation_log(x)), defect
 
 
 def _frobenius(x):
@@ -89,20 +104,27 @@ def _bits(a):
     return 64 if jnp.finfo(a.dtype).bits == 64 else 32
 
 
-def _centre(a: Array) -> tuple[Array, Array, Array]:
-    """An integer k, a/2^k with |det| near 1, and whether a is finite with det a > 0.
+def _unit(a: Array) -> tuple[Array, Array, Array]:
+    """An integer k, a/2^k with entries of size one, and whether a is finite and not 0.
 
     A power of two scales without rounding, so that a matrix near I keeps every digit.
     """
-    n = a.shape[-1]
     largest = jnp.max(jnp.abs(a))
     usable = jnp.isfinite(largest) & (largest > 0)
-    first = _exponent(jnp.where(usable, jnp.log2(largest), 0.0), a.dtype)
-    a = a * power_of_two(-first, a.dtype)
+    k = _exponent(jnp.where(usable, jnp.log2(largest), 0.0), a.dtype)
+    return (
+        k,
+        jnp.where(usable, a * power_of_two(-k, a.dtype), jnp.eye(a.shape[-1], dtype=a.dtype)),
+        usable,
+    )
+
+
+def _centre(a: Array) -> tuple[Array, Array, Array]:
+    """An integer k, a/2^k with |det| near 1, and whether det a > 0, beyond rounding."""
     sign, logdet = _signed_logdet(a)
-    usable &= sign > 0
-    second = _exponent(jnp.where(usable, logdet / (n * math.log(2)), 0.0), a.dtype)
-    return (first + second).astype(a.dtype), a * power_of_two(-second, a.dtype), usable
+    known = jnp.isfinite(logdet)
+    k = _exponent(jnp.where(known, logdet / (a.shape[-1] * math.log(2)), 0.0), a.dtype)
+    return k, a * power_of_two(-k, a.dtype), known & (sign > 0)
 
 
 def _exponent(log2, dtype):
@@ -164,62 +186,79 @@ def _beyond_series(b):
 
 
 def _root(c):
-    """The principal square root of x = (1 + c)/(1 - c)."""
+    """The principal square root of x = (1 + c)/(1 - c); NaN where rounding alone may decide it.
+
+    Near the negative axis a step takes sums of numbers that nearly cancel. ``turned`` is the angle
+    by which rounding may have turned an eigenvalue of xy so far; every step doubles angles.
+    """
     eye = jnp.eye(c.shape[-1], dtype=c.dtype)
-    x, y = _iterate_pair(eye[None] + jnp.asarray([[[1]], [[-1]]], c.dtype) * c[None])
-    x, m = _iterate_product(x, mm(x, y))
-    return mm(x, _inverse_root(eye - m))
+    pair = eye[None] + jnp.asarray([[[1]], [[-1]]], c.dtype) * c[None]
+    # Of an x with an eigenvalue near -1, c is 2 over its distance.
+    (x, y), turned = _iterate_pair(pair, _rounding(_size(c)))
+    x, m, turned = _iterate_product(x, mm(x, y), turned)
+    return nan_unless(turned < _TURNED, mm(x, _inverse_root(eye - m)))
 
 
-def _iterate_pair(pair):
+def _iterate_pair(pair, turned):
     """Denman-Beavers for (x, y): x/sqrt(xy) and y/sqrt(xy) do not change, and xy tends to 1."""
 
     def step(state):
-        pair, steps = state
+        pair, turned, noise, steps = state
         inverses = jnp.linalg.inv(pair)
-        scale = jnp.sqrt(jnp.prod(_balance(pair, inverses)))
-        return (scale * pair + inverses[::-1] / scale) / 2, steps + 1
+        sizes, inverse_sizes = _size(pair), _size(inverses)
+        turned = 2 * (turned + jnp.max(noise * inverse_sizes))
+        # The scale that makes the terms of both sums equally large.
+        scale = jnp.sqrt(jnp.sqrt(jnp.prod(inverse_sizes) / jnp.prod(sizes)))
+        noise = _rounding(scale * sizes + inverse_sizes[::-1] / scale)
+        return (scale * pair + inverses[::-1] / scale) / 2, turned, noise, steps + 1
 
     def big(state):
-        pair, steps = state
+        pair, _, _, steps = state
         sizes = _sum_of_squares(pair) / pair.shape[-1]
         return (jnp.prod(sizes) > _PAIR_ABOVE**2) & (steps < _MAX_STEPS)
 
-    (x, y), _ = jax.lax.while_loop(big, step, (pair, 0))
-    return x, y
+    start = (pair, turned, _rounding(_size(pair)), 0)
+    pair, turned, _, _ = jax.lax.while_loop(big, step, start)
+    return pair, turned
 
 
-def _iterate_product(x, m):
+def _iterate_product(x, m, turned):
     """The same iteration for x and m = xy, with one inverse instead of two."""
     eye = jnp.eye(x.shape[-1], dtype=x.dtype)
+    width = math.sqrt(x.shape[-1])
 
     def step(state):
-        x, m, _, steps = state
+        x, m, turned, noise, _, steps = state
         inverse = jnp.linalg.inv(m)
-        scale = _balance(m, inverse)
+        size, inverse_size = _size(m), _size(inverse)
+        turned = 2 * (turned + noise * inverse_size)
+        scale = jnp.sqrt(inverse_size / size)
+        noise = _rounding(jnp.sqrt(size * inverse_size) + width) / 2
         root = jnp.sqrt(scale)
         x = (root / 2) * (x + mm(x, inverse) / scale)
         m = eye / 2 + (scale * m + inverse / scale) / 4
-        return x, m, beyond_root(eye - m), steps + 1
+        return x, m, turned, noise, beyond_root(eye - m), steps + 1
 
     def beyond_root(e):
         # A nonnormal e may be larger than its square is.
         over = lambda power, k: _sum_of_squares(power) > _ROOT_REACH ** (2 * k)
         return over(e, 1) & over(mm(e, e), 2)
 
-    far = lambda state: state[2] & (state[3] < _MAX_STEPS)
+    far = lambda state: state[4] & (state[5] < _MAX_STEPS)
     # The first step is always made: m = 1 - c^2 of a c that is large.
-    x, m, _, _ = jax.lax.while_loop(far, step, (x, m, jnp.asarray(True), 0))
-    return x, m
+    start = (x, m, turned, _rounding(_size(m) + width), jnp.asarray(True), 0)
+    x, m, turned, _, _, _ = jax.lax.while_loop(far, step, start)
+    return x, m, turned
 
 
-def _balance(x, inverse):
-    """The scale that makes x and its inverse equally large; 1 is left alone, it needs none.
+def _size(x):
+    """The Frobenius norm, of which nothing depends that has a derivative."""
+    return _frobenius(jax.lax.stop_gradient(x))
 
-    The limit of an iteration does not depend on it, so that no derivative goes in.
-    """
-    x, inverse = jax.lax.stop_gradient((x, inverse))
-    return jnp.sqrt(jnp.sqrt(_sum_of_squares(inverse) / _sum_of_squares(x)))
+
+def _rounding(size):
+    """How large the rounding errors of a sum of terms of this size may be, in some units."""
+    return 4 * jnp.finfo(size.dtype).eps * size
 
 
 def _inverse_root(e):
