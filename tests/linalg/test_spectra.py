@@ -134,6 +134,7 @@ def test_logarithms_in_closed_form(x64):
         np.testing.assert_allclose(log, exact, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_derivative_at_a_triangular_matrix_in_a_full_direction(x64):
     a, e = np.diag([1.0, 2.0, 0.5]) + np.triu(np.ones((3, 3)), 1), np.cos(np.arange(9.0))
     e = e.reshape(3, 3)
@@ -145,7 +146,7 @@ def test_the_derivative_at_a_triangular_matrix_in_a_full_direction(x64):
     )
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_no_logarithm_is_claimed_next_to_minus_one(x64, n):
     rng = np.random.default_rng(n)
     noise = rng.normal(size=(300, n, n)) * 10.0 ** rng.uniform(-17, -14.5, (300, 1, 1))
@@ -182,10 +183,14 @@ def test_two_exponentials_end_at_the_matrix_or_say_that_there_is_no_path(x64, dt
     # The tolerance of one exponential, or |log p| eps of two: 40 with a factor for n.
     floor = {"float64": 5e-13, "float32": 5e-5}[dtype]
     assert error[reached].max() <= floor
-    assert reached[: 1 + 12 * digits.index(10)].all()
+    # The sign of a determinant survives being rounded to the dtype as far as its digits reach.
+    known = {"float64": 10, "float32": 6}[dtype]
+    assert reached[1 : 1 + 12 * digits.index(known)].all()
 
 
-@pytest.mark.parametrize("flag", ["jax_debug_nans", "jax_debug_infs"])
+@pytest.mark.parametrize(
+    "flag", ["jax_debug_nans", pytest.param("jax_debug_infs", marks=pytest.mark.slow)]
+)
 def test_good_input_passes_where_jax_looks_for_nan(x64, flag):
     g = jnp.array([[1.1, 0.2], [0.1, 0.9]])
     jax.clear_caches()
