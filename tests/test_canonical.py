@@ -86,7 +86,7 @@ def test_dimensions_are_ranks(x64):
     assert (int(found.orbit), int(found.stabiliser)) == (5, 1)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 def test_dimensions_do_not_depend_on_the_coordinates(dtype, x64):
     """The rank is right in every basis of a hidden layer, or it is said not to be certain."""
     widths = (3, 5, 4, 2)
@@ -133,7 +133,9 @@ def test_distance_to_an_orbit_against_scipy(x64):
     assert float(found.lower) == pytest.approx(np.linalg.norm(a[1] - b[1]), rel=1e-12)
 
 
-@pytest.mark.parametrize("finite", ["permutation", "sign"])
+@pytest.mark.parametrize(
+    "finite", slow_among(["permutation", "sign", "reflection"], "sign", "reflection")
+)
 def test_audit_asks_what_no_exponential_reaches(finite, x64):
     action, w, _ = relu_case()
     legs = [Leg(0, 0), Leg(1, 1)]

@@ -77,7 +77,7 @@ def test_report_against_numpy(x64):
     assert float(alone.nll) == pytest.approx(float(report.member_nll[0]), rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_sums_over_many_samples_in_half_precision_do_not_stop_growing(dtype):
     rng = np.random.default_rng(0)
     logits = jnp.asarray(2 * rng.normal(size=(3, 20_000, 10)), dtype)

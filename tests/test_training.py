@@ -52,8 +52,8 @@ def sharpness_aware(**options):
     "optimiser",
     [
         sharpness_aware(),
-        sharpness_aware(opaque_mode=True),
-        optax.chain(sharpness_aware(), optax.scale(1.0)),
+        pytest.param(sharpness_aware(opaque_mode=True), marks=pytest.mark.slow),
+        pytest.param(optax.chain(sharpness_aware(), optax.scale(1.0)), marks=pytest.mark.slow),
     ],
     ids=["visible", "opaque", "chain"],
 )

@@ -169,16 +169,25 @@ def orbit_dimension(
     flat, unravel = ravel_pytree(orbit.zero(params))
     eps = float(jnp.finfo(flat.dtype).eps)
     column = lambda e: ravel_pytree(orbit.tangent(unravel(e), params))[0].astype(flat.dtype)
-    values = jnp.linalg.svd(_reduced(column, flat), compute_uv=False)
+    values = jnp.linalg.svdvals(_reduced(column, flat))
     cut = 10 * flat.size * eps * values[0]
     counts = values > cut
     rank = jnp.sum(counts)
     least = jnp.min(jnp.where(counts, values, jnp.inf))
     most = jnp.max(jnp.where(counts, 0, values))
-    divide = lambda x, y: jnp.where(y > 0, x / jnp.where(y > 0, y, 1), jnp.inf)
-    below = jnp.where(most > cut / CERTAIN, divide(cut, most), jnp.inf)
-    gap = jnp.minimum(divide(least, jnp.maximum(most, cut)), below)
+    below = jnp.where(most > cut / CERTAIN, _ratio(cut, most), jnp.inf)
+    gap = jnp.minimum(_ratio(least, jnp.maximum(most, cut)), below)
     return OrbitDimension(rank, orbit.dimension - rank, gap)
+
+
+def _ratio(x: Array, y: Array) -> Array:
+    """X / y, and infinity for a y of 0."""
+    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1), jnp.inf)
+
+
+def _root(sizes: Array) -> Array:
+    """The roots of sizes; 1 for a size of 0."""
+    return jnp.sqrt(jnp.where(sizes > 0, sizes, 1))
 
 
 def _reduced(column, flat):
@@ -212,7 +221,6 @@ def _equilibrated(column, flat):
     the scaling that it comes to is one for all matrices that differ by scales of rows and columns.
     """
     rows, columns = jnp.ones(jax.eval_shape(column, flat).shape, flat.dtype), jnp.ones_like(flat)
-    root = lambda x: jnp.sqrt(jnp.where(x > 0, x, 1))
 
     def again(k, carry):
         rows, columns = carry
@@ -225,9 +233,9 @@ def _equilibrated(column, flat):
             return found, (jnp.max(sizes), jnp.sum(sizes**2))
 
         none = jnp.zeros_like(rows), jnp.zeros_like(rows)
-        by_rows, by_columns = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
-        pick = lambda x: jnp.where(k < LARGEST, x[0], jnp.sqrt(x[1]))
-        return rows / root(pick(by_rows)), columns / root(pick(by_columns))
+        found, (tops, sums) = jax.lax.scan(look, none, (jnp.arange(flat.size), columns))
+        pick = lambda largest, squares: jax.lax.select(k < LARGEST, largest, jnp.sqrt(squares))
+        return rows / _root(pick(*found)), columns / _root(pick(tops, sums))
 
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 

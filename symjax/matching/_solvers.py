@@ -19,7 +19,7 @@ Pair = tuple[Place, np.ndarray, np.ndarray]
 FLOOR = 1e-12
 """Eigenvalues of a Gram matrix below this part of the largest count as zero (ratio 1e-6)."""
 
-PULL = 1e-11
+PULL = 1e-14
 """How strongly an element is drawn to the identity, as part of the largest squares that it moves.
 
 Where nothing decides (a pruned head, a dead unit, what rounding left of one), it stays there. The
