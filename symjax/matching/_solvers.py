@@ -29,6 +29,9 @@ pull is on each step, not on their product, so that where something decides it f
 NOISE = 1e-28
 """Sums of squares below this part of the largest that an element moves are rounding of zeros."""
 
+WIDEST = float(np.log(1e6))
+"""Scales are sought between 1e-6 and 1e6: beyond is no minimum, but an infimum at 0 or infinity."""
+
 WORST = 1e8
 """No matrix with a larger product |g| |g^-1| is used."""
 
@@ -140,7 +143,8 @@ def _best_log(powers, squares, overlaps):
 
     No minimum is worse than u = 0, so |sqrt(s) c^p - t / sqrt(s)|^2 is at most f(0) plus the sum of
     t^2 / s for each leg: an interval that holds the minimum. Where one side is open (all powers of
-    one sign, or nothing to move) scales stay within a factor 1e6.
+    one sign) there may be none: rows that look away from each other come nearer for ever as one
+    shrinks, which brings nothing together and, before a norm, costs all digits. There u stays 0.
     """
     # A second axis holds several u for each unit: the points of the grid, or one.
     powers, squares, overlaps = powers[:, None, None, None], squares[:, None], overlaps[:, None]
@@ -160,7 +164,8 @@ def _best_log(powers, squares, overlaps):
         u, before = np.where(inside, newton, (low + high) / 2), u
         if np.abs(u - before).max() < 1e-13:
             break
-    return np.where(function(u)[0] < at_zero, u, zero)[0]
+    attained = np.abs(u) < WIDEST
+    return np.where(attained & (function(u)[0] < at_zero), u, zero)[0]
 
 
 def _log_derivatives(u, powers, squares, overlaps):
@@ -184,10 +189,9 @@ def _log_interval(powers, squares, overlaps, at_zero):
     slack = np.maximum(at_zero + np.sum(np.where(moved, overlaps**2 / safe, 0), axis=0), 0)
     reach = np.where(moved, overlaps / safe + np.sqrt(slack / safe), np.inf)
     bound = np.log(np.maximum(reach, 1e-300)) / np.abs(powers)
-    widest = np.log(1e6)
-    up = np.min(np.where(powers > 0, bound, widest), axis=0)
-    down = np.min(np.where(powers < 0, bound, widest), axis=0)
-    return -np.clip(down, 0, widest) - 1e-3, np.clip(up, 0, widest) + 1e-3
+    up = np.min(np.where(powers > 0, bound, WIDEST), axis=0)
+    down = np.min(np.where(powers < 0, bound, WIDEST), axis=0)
+    return -np.clip(down, 0, WIDEST) - 1e-3, np.clip(up, 0, WIDEST) + 1e-3
 
 
 def _balanced_scale(factor, places):
