@@ -154,7 +154,7 @@ def length_chord_deviation(alpha: Number, chord: Number, length: Number) -> Leng
     require_at_least(0, chord=chord, length=length)
     (a, d, long), dtype = as_floats(alpha=alpha, chord=chord, length=length)
     length_fits = _at_least_chord(long, d, dtype)
-    long = jnp.maximum(long, d) * (1 + _rounding(dtype))
+    long: Array = jnp.maximum(long, d) * (1 + _rounding(dtype))
     ratio = d * (2 * a - 1) / jnp.where(long > 0, long, 1.0)
     ratio = jnp.where(length_fits, ratio, 0.0)
     value = safe_sqrt(long - d) * safe_sqrt(long + d) * safe_sqrt((1 - ratio) * (1 + ratio)) / 2

@@ -6,12 +6,14 @@ sample speaks for a whole cell (docs/theory.md, "Certified curvature"). What rou
 to a sample is bounded beside it (`symjax.geometry._rounding`) and counted in.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import require, require_count
+from .._checks import nan_unless, require, require_count
 from ..actions import ShiftAction
 from ..curves import Curve, SymmetryCurve
 from ..groups import NO_PATH
@@ -62,13 +64,14 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
         >>> bool(certify(curve).max_curvature >= max_curvature(curve)[0])
         True
     """
-    straight = isinstance(curve, SymmetryCurve) and isinstance(curve.action, ShiftAction)
+    action: Any = curve.action if isinstance(curve, SymmetryCurve) else None
+    straight = isinstance(action, ShiftAction)
     require(
         straight
         or (
             is_linear_curve(curve)
-            and curve.action.group.is_linear
-            and not any(leg.gains for leg in curve.action.legs)
+            and action.group.is_linear
+            and not any(leg.gains for leg in action.legs)
         ),
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
         "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
@@ -102,10 +105,11 @@ def _certify(curve, cells, dtype):
 
     def close(x: Array, defined: Array) -> Array:
         bounded = jnp.where(jnp.isnan(x), jnp.inf, x) * _allowance(dtype)
-        return jnp.where(exists & defined, bounded, jnp.nan)
+        return nan_unless(exists & defined, bounded)
 
     moves = ~still.all()
-    length = jnp.where(moves, parts.sum(), 0.0)
+    total: Array = parts.sum()
+    length: Array = jnp.where(moves, total, jnp.zeros_like(total))
     return Certificate(
         close(kappa.max(), moves), close(length, jnp.array(True)), close(turns.sum(), moves)
     )

@@ -296,7 +296,7 @@ def _split_again(axis, parts, largest):
     return jax.lax.while_loop(lambda carry: anywhere(carry[0]), split, (small, parts))[1]
 
 
-def _speed_and_normal(p, q, vv, va, aa, ratio):
+def _speed_and_normal(p, q, vv, va, aa, ratio) -> tuple[Array, Array]:
     """Speed and normal acceleration from polynomials in x.
 
     p and q are the components of V and A along an axis; vv, va, aa the inner products of what is
@@ -308,8 +308,8 @@ def _speed_and_normal(p, q, vv, va, aa, ratio):
     wedge = (p * p * aa - 2 * p * q * va + q * q * vv) + squared * (vv * aa - va * va)
     moving = squared_speed > 0
     safe = jnp.where(moving, squared_speed, jnp.ones_like(squared_speed))
-    normal = ratio * jnp.sqrt(jnp.maximum(wedge, 0) / safe)
-    return jnp.sqrt(squared_speed), jnp.where(moving, normal, 0.0)
+    normal: Array = ratio * jnp.sqrt(jnp.maximum(wedge, 0) / safe)
+    return jnp.sqrt(squared_speed), jnp.where(moving, normal, jnp.zeros_like(normal))
 
 
 def _antidiagonals(gram: Float[Array, "K K"]) -> Float[Array, " 2*K-1"]:

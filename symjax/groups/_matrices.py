@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .. import linalg
-from .._checks import require_count, require_key
+from .._checks import nan_unless, require_count, require_key
 from ..linalg._precision import mm, widen
 from ._base import (
     AbstractGroup,
@@ -135,7 +135,7 @@ class GeneralLinear(_AbstractMatrixGroup):
             return mm(inverse.mT, x)
         rows, (lu, pivots) = _row_scaled_lu(g)
         moved = jax.scipy.linalg.lu_solve((lu, pivots), widen(x), trans=1) / rows
-        return jnp.where(_is_regular(rows, lu), moved, jnp.nan).astype(x.dtype)
+        return nan_unless(_is_regular(rows, lu), moved).astype(x.dtype)
 
     def act_algebra(self, m, x, representation):
         return mm(m, x) if is_vector(representation, "GeneralLinear") else -mm(m.mT, x)

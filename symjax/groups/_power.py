@@ -17,8 +17,9 @@ class Power(AbstractDerivedGroup):
     group: AbstractGroup
     count: int = eqx.field(static=True)
 
-    def __check_init__(self):
-        require_count("count", self.count)
+    def __init__(self, group: AbstractGroup, count: int):
+        require_count("count", count)
+        self.group, self.count = group, count
 
     @property
     def n(self) -> int | None:

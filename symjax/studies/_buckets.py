@@ -64,7 +64,7 @@ def fit_to(array: np.ndarray | np.generic, shape: tuple[int, ...], fill: float =
     """The array's leading corner of the given shape, filled up where the array is smaller."""
     fitted = np.full(shape, fill, array.dtype)
     corner = tuple(slice(min(a, b)) for a, b in zip(array.shape, shape, strict=True))
-    fitted[corner] = array[corner]
+    fitted[corner] = np.asarray(array)[corner]
     return fitted
 
 
