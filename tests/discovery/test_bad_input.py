@@ -74,7 +74,7 @@ MISTAKES = {
     ),
     "a seed for a key": (
         lambda: symjax.verify(ONE, mlp, PARAMS, X, key=0),
-        "`key` must be a key such as",
+        "`key` must be one key, such as",
     ),
     "a name for actions": (
         lambda: symjax.verify_all(["units"], mlp, PARAMS, X, key=KEY),
