@@ -19,19 +19,26 @@ from ._base import (
 )
 
 
-def _row_scaled_lu(g: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Rows are scaled to size one first, so that diag(1, 1e-10) does not look singular. Like every
-    # factorisation, there is none in half precision.
+def _scaled_lu(g: Array) -> tuple[Array, Array, tuple[Array, Array], Bool[Array, "..."]]:
+    """Sizes of the rows and columns, the LU factors of g without them, and whether g is regular.
+
+    Without its sizes diag(1, 1e-300) does not look singular, nor does what other units make of a
+    regular matrix. Like every factorisation, there is none in half precision.
+    """
     g = widen(g)
-    rows = jnp.abs(g).max(axis=-1, keepdims=True)
-    return rows, jax.scipy.linalg.lu_factor(g / rows)
-
-
-def _is_regular(rows: Array, lu: Array) -> Bool[Array, "..."]:
+    rows = _sizes(g, -1)
+    columns = _sizes(g / rows, -2)
+    lu, order = jax.scipy.linalg.lu_factor(g / rows / columns)
     pivots = jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))
     # Elimination of a singular matrix leaves a pivot of about eps; a regular one has |1/cond|.
-    large_enough = pivots.min(-1) > 4 * jnp.finfo(lu.dtype).eps * pivots.max(-1)
-    return large_enough & jnp.isfinite(rows).all((-2, -1)) & jnp.isfinite(pivots).all(-1)
+    regular = pivots.min(-1) > 4 * jnp.finfo(lu.dtype).eps * pivots.max(-1)
+    return rows, columns, (lu, order), regular & jnp.isfinite(g).all((-2, -1))
+
+
+def _sizes(g, axis):
+    # They cancel, so that no derivative goes in; what is 0 is singular whatever its size.
+    sizes = jax.lax.stop_gradient(jnp.abs(g).max(axis=axis, keepdims=True))
+    return jnp.where(sizes > 0, sizes, 1.0)
 
 
 class _AbstractMatrixGroup(AbstractGroup):
@@ -125,17 +132,16 @@ class GeneralLinear(_AbstractMatrixGroup):
         return jax.random.normal(key, (n, n), default_dtype(dtype)) * (scale / math.sqrt(n))
 
     def contains(self, g):
-        rows, (lu, _) = _row_scaled_lu(g)
-        return _is_regular(rows, lu)
+        return _scaled_lu(g)[-1]
 
     def act(self, g, x, representation, inverse=None):
         if is_vector(representation, "GeneralLinear"):
             return mm(g, x)
         if inverse is not None:
             return mm(inverse.mT, x)
-        rows, (lu, pivots) = _row_scaled_lu(g)
-        moved = jax.scipy.linalg.lu_solve((lu, pivots), widen(x), trans=1) / rows
-        return nan_unless(_is_regular(rows, lu), moved).astype(x.dtype)
+        rows, columns, factors, regular = _scaled_lu(g)
+        moved = jax.scipy.linalg.lu_solve(factors, widen(x) / columns.mT, trans=1) / rows
+        return nan_unless(regular, moved).astype(x.dtype)
 
     def act_algebra(self, m, x, representation):
         return mm(m, x) if is_vector(representation, "GeneralLinear") else -mm(m.mT, x)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import require_count, require_key
+from .._checks import nan_unless, require_count, require_key
 from ..linalg._norms import norm
 from ._base import (
     AbstractGroup,
@@ -154,8 +154,7 @@ class ComplexScaling(AbstractGroup):
         return jnp.stack([a * c - b * d, a * d + b * c], axis=-1)
 
     def inverse(self, g):
-        modulus = jnp.sum(g * g, axis=-1, keepdims=True)
-        return jnp.where(modulus > 0, _signed(g, 1.0, -1.0) / modulus, jnp.nan)
+        return _signed(_over_square(g), 1.0, -1.0)
 
     def exp(self, m):
         angle = m[..., 1]
@@ -163,9 +162,12 @@ class ComplexScaling(AbstractGroup):
 
     def log(self, g: Array):
         nonzero = jnp.any(g != 0, axis=-1)
-        a, b = jnp.where(nonzero, g[..., 0], 1.0), g[..., 1]
-        logs = jnp.stack([jnp.log(a * a + b * b) / 2, jnp.arctan2(b, a)], axis=-1)
-        return jnp.where(nonzero[..., None], logs, jnp.nan)
+        g = jnp.where(nonzero[..., None], g, 1.0)
+        scale, unit = _unit(g)
+        squares = jnp.sum(unit * unit, axis=-1)
+        angle = jnp.arctan2(unit[..., 1], unit[..., 0])
+        logs = jnp.stack([jnp.log(scale[..., 0]) + jnp.log(squares) / 2, angle], axis=-1)
+        return nan_unless(nonzero[..., None], logs)
 
     def random(self, key, *, scale=1.0, dtype=None):
         return self.exp(self.random_algebra(key, scale=scale, dtype=dtype))
@@ -184,8 +186,7 @@ class ComplexScaling(AbstractGroup):
         del inverse
         if not is_vector(representation, "ComplexScaling"):
             # (a + bi)^-T as a real 2 x 2 matrix is (a + bi) / |a + bi|^2.
-            modulus = jnp.sum(g * g, axis=-1, keepdims=True)
-            g = jnp.where(modulus > 0, g / modulus, jnp.nan)
+            g = _over_square(g)
         return self._rotate(g, x)
 
     def act_algebra(self, m, x, representation):
@@ -219,6 +220,27 @@ class ComplexScaling(AbstractGroup):
 
     def symmetric(self, m):
         return _signed(m, 1.0, 0.0)
+
+
+def _unit(pairs):
+    """A power of two near the modulus of every pair, and the pair over it: squares of it are safe.
+
+    0 where a pair is 0. No derivative goes into the power, which cancels in whatever is computed.
+    """
+    largest = jax.lax.stop_gradient(jnp.abs(pairs).max(-1, keepdims=True))
+    reach = -jnp.finfo(pairs.dtype).minexp
+    exponent = jnp.round(jnp.log2(jnp.where(largest > 0, largest, 1.0)))
+    exponent = jnp.where(jnp.isfinite(exponent), jnp.clip(exponent, -reach, reach), 0)
+    power = lambda k: jnp.ldexp(jnp.ones((), pairs.dtype), k.astype(jnp.int32))
+    return power(exponent), pairs * power(-exponent)
+
+
+def _over_square(pairs):
+    """Every pair over the square of its modulus; NaN where it is 0."""
+    scale, unit = _unit(pairs)
+    squares = jnp.sum(unit * unit, axis=-1, keepdims=True)
+    nonzero = squares > 0
+    return nan_unless(nonzero, unit / jnp.where(nonzero, squares, 1.0) / scale)
 
 
 def _signed(pairs, first, second):
