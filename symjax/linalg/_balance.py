@@ -17,31 +17,26 @@ def balancing(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     n = a.shape[-1]
     squares = jax.lax.stop_gradient(a * a)
-    diagonal = jnp.diagonal(squares)
+    diagonal = jnp.maximum(jnp.diagonal(squares), jnp.finfo(a.dtype).tiny)
     squares = jnp.where(jnp.eye(n, dtype=bool), 0, squares)
-    # Of a member of a batch that is done every further sweep is the identity.
-    steps = lambda squares: jnp.trunc((_log(squares.sum(1)) - _log(squares.sum(0))) / 8)
-
-    def _log(lengths):
-        return jnp.log2(jnp.maximum(lengths, jnp.maximum(diagonal, jnp.finfo(a.dtype).tiny)))
+    # Their differences are exponents of numbers, also of squares.
+    reach = (-jnp.finfo(a.dtype).minexp - 2) // 4
 
     def sweep(state):
-        squares, exponents, step, sweeps = state
+        exponents, sweeps, _ = state
+        scaled = squares * _ratios(-2 * exponents, a.dtype)
+        length = lambda axis: jnp.log2(jnp.maximum(scaled.sum(axis), diagonal))
         # Half of the way: both ends of a coupling move at once.
-        squares = squares * _ratios(-2 * step, a.dtype)
-        return squares, exponents + step, steps(squares), sweeps + 1
+        step = jnp.trunc((length(1) - length(0)) / 8).astype(jnp.int32)
+        return jnp.clip(exponents + step, -reach, reach), sweeps + 1, jnp.any(step != 0)
 
-    unequal = lambda state: jnp.any(state[2] != 0) & (state[3] < _MAX_SWEEPS)
-    start = (squares, jnp.zeros(n, a.dtype), steps(squares), 0)
-    exponents = jax.lax.while_loop(unequal, sweep, start)[1]
-    # Their differences are exponents of numbers.
-    reach = (-jnp.finfo(a.dtype).minexp - 2) // 2
-    return _ratios(jnp.clip(exponents - jnp.round(exponents.mean()), -reach, reach), a.dtype)
+    unequal = lambda state: state[2] & (state[1] < _MAX_SWEEPS)
+    start = (jnp.zeros(n, jnp.int32), 0, jnp.asarray(True))
+    return _ratios(jax.lax.while_loop(unequal, sweep, start)[0], a.dtype)
 
 
 def _ratios(exponents, dtype):
-    scales = power_of_two(exponents.astype(jnp.int32), dtype)
-    return scales[:, None] * power_of_two(-exponents.astype(jnp.int32), dtype)[None, :]
+    return power_of_two(exponents[:, None] - exponents[None, :], dtype)
 
 
 def triangular_order(a: Float[Array, "n n"]) -> tuple[Int[Array, " n"], Bool[Array, ""]]:

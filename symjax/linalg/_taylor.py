@@ -123,9 +123,15 @@ def square_with_factor(
     return jax.lax.fori_loop(0, last, lambda _, x: mm(x, x), x)
 
 
-def power_of_two(exponent: Int[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:
-    """2^exponent, not rounded as `jnp.exp2` is: what is squared s times sees that 2^s-fold."""
-    return jnp.ldexp(jnp.ones((), dtype), exponent)
+def power_of_two(exponent: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """2^exponent, a normal number, from its bits: `jnp.exp2` rounds, what `jnp.ldexp` does is long.
+
+    What is squared s times sees a rounding error 2^s-fold.
+    """
+    info = jnp.finfo(dtype)
+    word = jnp.int64 if info.bits == 64 else jnp.int32
+    biased = exponent.astype(word) + (info.maxexp - 1)
+    return jax.lax.bitcast_convert_type(biased << info.nmant, dtype)
 
 
 def repeated_square(z: Float[Array, "... n n"], times: Int[Array, ""]) -> Float[Array, "... n n"]:
