@@ -13,13 +13,15 @@ from ._roots import logarithm
 def logm(a: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
     """The real principal logarithm of every matrix of a batch.
 
-    The L with exp(L) = a whose eigenvalues have imaginary parts in (-pi, pi), by square roots and
-    the series of artanh. It exists iff ``a`` is invertible and no eigenvalue is negative. Every
-    entry is NaN where it does not, where ``a`` is not finite, and where exp(L) misses ``a`` by more
-    than 1e-6 (float64) or 1e-3 (float32) relative; other members of the batch are not touched. The
-    error is a small multiple of the condition number of the logarithm times eps. Half precision is
-    computed in float32. Differentiable to any order, forward and reverse; where the value is NaN,
-    so is the derivative.
+    The L with exp(L) = a whose eigenvalues have imaginary parts in (-pi, pi): of the balanced
+    matrix, by square roots and the series of artanh; of a triangular one, also in another order of
+    rows and columns, by a sum of inverses that keeps small entries beside large ones. It exists iff
+    ``a`` is invertible and no eigenvalue is negative. Every entry is NaN where it does not, where
+    rounding decides whether it does, where ``a`` is not finite, and where exp(L) misses ``a`` by
+    more than 1e-6 (float64) or 1e-3 (float32) relative; other members of the batch are not touched.
+    The error is a small multiple of the condition number of the logarithm times eps. Half precision
+    is computed in float32. Differentiable to any order, forward and reverse; where the value is
+    NaN, so is the derivative.
 
     Raises ValueError unless ``a`` is a floating array of shape (..., n, n).
 
