@@ -18,6 +18,7 @@ from ._checks import (
     action_of,
     describe,
     is_floating,
+    nan_unless,
     path_name,
     require,
     require_finite,
@@ -66,7 +67,7 @@ class SymmetryCurve(AbstractCurve):
             return point
         require_unit_time(t)
         inside = (self.method != NO_PATH) & (t >= 0) & (t <= 1)
-        keep = lambda new, old: new if new is old else jnp.where(inside, new, jnp.nan)
+        keep = lambda new, old: new if new is old else nan_unless(inside, new)
         return jax.tree.map(keep, point, self.params)
 
     def generators(self, t: Float[Array, ""] | float) -> tuple[Algebra, ...]:
@@ -210,8 +211,8 @@ def _weighted_sum(weights, points, inside):
             return leaves[0]
         dtype = leaves[0].dtype
         wide = computing_dtype(dtype)
-        total = sum(w.astype(wide) * x.astype(wide) for w, x in zip(weights, leaves, strict=True))
-        return jnp.where(inside, total, jnp.nan).astype(dtype)
+        terms = (w.astype(wide) * x.astype(wide) for w, x in zip(weights, leaves, strict=True))
+        return nan_unless(inside, jnp.asarray(sum(terms))).astype(dtype)
 
     return jax.tree.map(combine, *points)
 

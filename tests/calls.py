@@ -96,6 +96,7 @@ def calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Call]:
     c = array(np.array([0.5, 1.25, 2.0]))
     v, u, x, y, z = normal(3, 2), normal(2, 3), normal(2, 4), normal(2, 4), normal(3, 4)
     pair, other, logits = (v, u), (normal(3, 2), normal(2, 3)), normal(2, 3, 4)
+    swap = np.array([1, 0, 2])
     squared = lambda pair: networks.squared_loss(networks.linear, x, y)(pair)
     at_half = lambda curve: curve(half)
     near = lambda: bounds.chord_deviation(half, half, half)
@@ -161,7 +162,7 @@ def calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Call]:
             on_curve(functools.partial(bounds.asymptotic_chord_loss, squared)),
             (pair, square),
         ),
-        "bounds.orbit_loss": (bounds.orbit_loss, (half,) * 5),
+        "bounds.orbit_loss": (bounds.orbit_loss, (half, half, half, 8 * half, half)),
         "bounds.output_change": (
             functools.partial(bounds.output_change, sigma=jax.nn.sigmoid),
             (u, v, square, x),
@@ -201,7 +202,7 @@ def calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Call]:
             (pair, half),
         ),
         "topology.bounded_pair": (
-            lambda w, c: topology.bounded_pair(networks.linear, w, x, y, degree=1, max_norm=c),
+            lambda w, c: topology.bounded_pair(networks.linear, w, x, y, degree=1, max_norm=16 * c),
             (pair, half),
         ),
         "topology.permuted_pair": (
@@ -209,9 +210,13 @@ def calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Call]:
             (v, u, half),
         ),
         "topology.factorised_pair": (topology.factorised_pair, (u, v, half)),
-        "topology.opposite_pair": (topology.opposite_pair, (pair, x, y)),
+        "topology.opposite_pair": (
+            lambda w, x: topology.opposite_pair((w, w), x, w @ w @ x),
+            (square, square),
+        ),
         "topology.reflected_pair": (
-            lambda p, q: topology.reflected_pair((p, q), (q, p), p, q),
+            # The second point is the first with two units swapped.
+            lambda w, x: topology.reflected_pair((w, w), (w[swap], w[:, swap]), x, w @ w @ x),
             (square, square),
         ),
         "topology.linear_chart": (lambda g, x: topology.linear_chart((g,), x, x), (square, square)),

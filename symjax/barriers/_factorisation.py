@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._checks import require, require_matrices
+from .._checks import nan_unless, require, require_matrices
 from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
 from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
@@ -42,7 +42,7 @@ def factorisation_distance(
     """
     require_positive(beta=beta)
     (b,), w, a, dtype = _factorisation(w1, w2, beta=beta)
-    b = jnp.where(b > 0, b, jnp.nan)
+    b = nan_unless(b > 0, b)
     c, sine = (b + 1 / b) / 2, (b - 1) * (b + 1) / (2 * b)  # c^2 - 1 = sine^2
     gain = 2 * sine**2 * a
     below = c * w + safe_sqrt((c * w) ** 2 + gain)
@@ -86,7 +86,7 @@ def identity_factorisation_distance(n: int, beta: Number) -> Float[Array, "..."]
     """
     require_positive(beta=beta)
     (b,), dtype = as_floats(beta=beta)
-    b = jnp.where(b > 0, b, jnp.nan)
+    b = nan_unless(b > 0, b)
     c = (b + 1 / b) / 2
     near = (2.0 * n) ** 0.5 * (b - 1) ** 2 / (2 * b)
     far = float(n) ** 0.5 * safe_sqrt(jnp.where(c > 2, c**2 - 2, 2.0))

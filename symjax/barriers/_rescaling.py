@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import nan_unless
 from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
 from ..bounds._rescaling import log_peak, log_peak_slope, peak_place
 
@@ -49,9 +50,9 @@ def rescaling(degree: Number, m: Number, y_norm: Number) -> RescalingBarrier:
     require_positive(degree=degree, m=m)
     require_at_least(0, y_norm=y_norm)
     (k, scale, y), dtype = as_floats(degree=degree, m=m, y_norm=y_norm)
-    k = jnp.where(k > 0, k, jnp.nan)
+    k = nan_unless(k > 0, k)
     # The logarithm is accurate near 1 as well; log1p(m - 1) is less so on some devices.
-    u = jnp.log(jnp.where(scale > 0, scale, jnp.nan))
+    u = jnp.log(nan_unless(scale > 0, scale))
     rise = jnp.expm1(log_peak(k, u))
     return RescalingBarrier(peak_place(k, u).astype(dtype), ((y * rise) ** 2).astype(dtype))
 
@@ -79,7 +80,7 @@ def rescaling_witness(degree: Number, barrier: Number, y_norm: Number) -> Float[
     level = jnp.log1p(jnp.sqrt(jnp.where(ordinary, height, 1.0)) / jnp.where(ordinary, y, 1.0))
     u = _root(k, level)
     special = jnp.where(~ordinary & (height > 0), jnp.inf, 1.0)
-    m = jnp.where(ordinary, jnp.exp(u), jnp.where(valid, special, jnp.nan))
+    m = nan_unless(valid, jnp.where(ordinary, jnp.exp(u), special))
     return m.astype(dtype)
 
 
@@ -128,7 +129,7 @@ def paper_rescaling(degree: Number, barrier: Number, y_norm: Number) -> Float[Ar
     require_positive(degree=degree)
     require_at_least(0, barrier=barrier, y_norm=y_norm)
     (k, height, y), dtype = as_floats(degree=degree, barrier=barrier, y_norm=y_norm)
-    k = jnp.where(k > 0, k, jnp.nan)
+    k = nan_unless(k > 0, k)
     grow = jnp.log1p(jnp.sqrt(height) / y)
     bits = (k + 1) * math.log(2)
     return jnp.exp(-(bits + grow + jnp.log(1 - jnp.exp(-bits - grow))) / k).astype(dtype)

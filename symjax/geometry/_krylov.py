@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._checks import nans
 from ..actions import LinearAction
 from ..groups import Algebra, power_of
 from ..linalg._precision import mm
@@ -100,7 +101,7 @@ def frames(
         point = _advance(series, point, (end - start) / unit, unit)
         return steps + walking.astype(steps.dtype), back, end, point, frame
 
-    nothing = jnp.full_like(times, jnp.nan)
+    nothing = nans(times.shape, times.dtype)
     carry = (jnp.zeros((), jnp.int32), jnp.asarray(False), origin, first, Frame(nothing, nothing))
     return jax.lax.while_loop(lambda carry: anywhere(unfinished(carry)), walk, carry)[-1]
 

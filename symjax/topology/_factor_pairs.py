@@ -13,7 +13,7 @@ from ..barriers import factorisation_distance, factorisation_witness, linear_cho
 from ..bounds._numbers import Number, all_true
 from ..curves import Chord, connecting_curve
 from ..linalg._norms import norm
-from ..linalg._precision import computing_dtype, mm
+from ..linalg._precision import computing_dtype, mm, widen
 from ._pair import Pair, make_pair, where_held
 
 Layers = tuple[Float[Array, "_ _"], ...]
@@ -112,7 +112,7 @@ def opposite_pair(
     hypotheses = {
         "zero_loss": norm(output - y.astype(output.dtype)) <= error,
         "full_rank": jnp.asarray(wide) & (values[min(h, values.size) - 1] > error),
-        "reflects": jnp.linalg.slogdet(g)[0] < 0,
+        "reflects": jnp.linalg.slogdet(widen(g))[0] < 0,
     }
     barrier = where_held(hypotheses, peak.value)
     return OppositePair(weights, q, Chord(weights, q), peak.alpha, barrier, hypotheses)
@@ -157,9 +157,9 @@ def reflected_pair(
     action = deep_linear_action((h, h, h))
     moved = action((g,), p)
     peak = linear_chord(moved, q, x, y)
-    fits = [norm(_product(w, x) - y) <= _rounding(w, x) for w in (p, q)]
+    fits = [norm(_product(w, x) - widen(y)) <= _rounding(w, x) for w in (p, q)]
     signs = [_certain_sign(w[0]) for w in (p, q)]
-    join = jnp.linalg.solve(moved[0].T, q[0].T).T
+    join = jnp.linalg.solve(widen(moved[0]).T, widen(q[0]).T).T
     return make_pair(
         moved,
         q,
@@ -170,7 +170,7 @@ def reflected_pair(
         hypotheses={
             "zero_loss": fits[0] & fits[1],
             "apart": signs[0] * signs[1] < 0,
-            "reflects": jnp.linalg.slogdet(g)[0] < 0,
+            "reflects": jnp.linalg.slogdet(widen(g))[0] < 0,
         },
     )
 
@@ -192,15 +192,21 @@ def _product(weights, x):
 
 
 def _rounding(weights, x):
-    """A bound of the rounding error of the output, with room for weights that were solved for."""
-    scale = norm(x)
+    """A bound of the rounding error of the output, with room for weights that were solved for.
+
+    Half precision is computed in float32; what it adds is that each matrix is rounded to it once.
+    """
+    scale = norm(widen(x))
     for w in weights:
-        scale = scale * norm(w)
-    return 64 * max(x.shape) * float(jnp.finfo(x.dtype).eps) * scale
+        scale = scale * norm(widen(w))
+    eps, own = (float(jnp.finfo(d).eps) for d in (scale.dtype, x.dtype))
+    stored = (1 - own / 2) ** -(len(weights) + 2) - 1 if own > eps else 0.0
+    return (64 * max(x.shape) * eps + stored) * scale
 
 
 def _certain_sign(w):
     """The sign of the determinant, 0 where the smallest singular value is within rounding."""
-    values = jnp.linalg.svd(w, compute_uv=False)
+    wide = widen(w)
+    values = jnp.linalg.svd(wide, compute_uv=False)
     sure = values[-1] > w.shape[0] * float(jnp.finfo(w.dtype).eps) * values[0]
-    return jnp.linalg.slogdet(w)[0] * sure.astype(w.dtype)
+    return jnp.linalg.slogdet(wide)[0] * sure.astype(wide.dtype)

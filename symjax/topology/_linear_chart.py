@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .._checks import describe, is_concrete, is_floating, require, require_finite
-from ..linalg._precision import mm
+from ..linalg._precision import mm, widen
 
 
 def linear_chart(
@@ -35,10 +35,10 @@ def linear_chart(
         [[1.0, 0.0], [0.0, 1.0]]
     """
     g, (x, y) = _square("g", tuple(g), x, y), map(jnp.asarray, (x, y))
-    last = y
+    last = widen(y)
     for step in g:
         last = _over(last, step)
-    return (_over(g[0], x), *g[1:], last)
+    return (_over(g[0], x).astype(x.dtype), *g[1:], last.astype(y.dtype))
 
 
 def inverse_linear_chart(
@@ -59,8 +59,8 @@ def inverse_linear_chart(
 
 
 def _over(a, b):
-    """The quotient a b^-1."""
-    return jnp.linalg.solve(b.T, a.T).T
+    """The quotient a b^-1, widened: half precision has no factorisations."""
+    return jnp.linalg.solve(widen(b).T, widen(a).T).T
 
 
 def _square(name, matrices, x, y=None):

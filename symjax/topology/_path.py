@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import require_unit_time, scalar_time
+from .._checks import nan_unless, require_unit_time, scalar_time
 from ..curves import AbstractCurve
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
@@ -66,10 +66,10 @@ class LinearPath(AbstractCurve):
         require_unit_time(t)
         dtype = self.turns[0].basis.dtype
         weights = _weights(self, t.astype(dtype), jnp)
-        inside, at_start, at_end = (c[None, None] for c in ((t > 0) & (t < 1), t == 0, t == 1))
+        inside = (t >= 0) & (t <= 1)
         # The ends themselves, bit by bit.
-        end = lambda p, q: jnp.where(at_start, p, jnp.asarray(jnp.where(at_end, q, jnp.nan)))
-        pick = lambda w, p, q: jnp.where(inside, w, jnp.asarray(end(p, q)))
+        ends = lambda w, p, q: jnp.where(t == 0, p, jnp.where(t == 1, q, w))
+        pick = lambda w, p, q: nan_unless(inside, ends(w, p, q))
         return tuple(
             pick(w.astype(p.dtype), p, q)
             for w, p, q in zip(weights, self.start, self.end, strict=True)

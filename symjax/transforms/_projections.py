@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .._checks import nans, require, require_positive
+from .._checks import require, require_positive
 from .._orbits import Acting, in_ball, norm, orbit_of
 from ..verification._change import function_change, require_measurable
 from ._common import (
@@ -22,32 +22,35 @@ from ._common import (
 
 
 class OrbitState(NamedTuple):
-    """How the last update lay to the orbit; NaN before the first."""
+    """How the last update lay to the orbit; all 0 before the first.
+
+    Not NaN: a state that holds one would stop a training run under jax_debug_nans.
+    """
 
     along: Float[Array, ""]
     """The share of the update's norm, over the leaves that move, along the orbit: 0 to 1."""
     residual: Float[Array, ""]
     """How orthogonal the split is, relative: rounding where the least squares succeeded."""
-    change: Float[Array, ""]
-    """How much the last step changed the outputs, relative; NaN where it was not measured."""
+    change: Float[Array, ""] | None
+    """How much the last step changed the outputs, relative; None without ``apply`` to measure it.
+    """
 
 
-def _unknown(params: PyTree) -> OrbitState:
-    del params
-    return OrbitState(*(nans((), jnp.float32) for _ in range(3)))
+def _still(measured: bool = False) -> Any:
+    """Before the first update, and where every symmetry moves a frozen leaf: no way to go.
 
-
-def _no_orbit() -> OrbitState:
-    """Where every symmetry moves a frozen leaf: nothing is along an orbit of one point."""
-    return OrbitState(*(jnp.zeros((), jnp.float32) for _ in range(3)))
+    Any: Optax's type of a state leaves out None, which is a tree without leaves all the same.
+    """
+    zero = jnp.zeros((), jnp.float32)
+    return OrbitState(zero, zero, zero if measured else None)
 
 
 def _state(whole, rest, residual, change=None):
     # |A m|^2 = |u|^2 - |u - A m|^2, taken as a ratio and never negative.
     ratio = norm(rest) / jnp.where(norm(whole) > 0, norm(whole), 1.0)
     along = jnp.where(norm(whole) > 0, jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0)), 0.0)
-    change = nans((), jnp.float32) if change is None else change
-    return OrbitState(*(x.astype(jnp.float32) for x in (along, residual, change)))
+    change = None if change is None else change.astype(jnp.float32)
+    return OrbitState(along.astype(jnp.float32), residual.astype(jnp.float32), change)
 
 
 def quotient_gradient(
@@ -76,14 +79,14 @@ def quotient_gradient(
     """
     orbit = orbit_of(symmetries, approximate)
 
-    def update(updates, state, params=None, **extra):
+    def update(updates, state, params=None, **extra) -> Any:
         del state, extra
         params = require_params("quotient_gradient", params)
         require_updates(updates, params)
         updates, params = filled(updates), filled(params)
         seen = visible(orbit, params)
         if not seen.actions:
-            return masked_again(updates), _no_orbit()
+            return masked_again(updates), _still()
         whole = seen.select(updates, params)
         solved = seen.solve(whole, params)
         return (
@@ -91,7 +94,7 @@ def quotient_gradient(
             _state(whole, solved.rest, solved.residual),
         )
 
-    return optax.GradientTransformationExtraArgs(_unknown, update)
+    return optax.GradientTransformationExtraArgs(lambda params: _still(), update)
 
 
 def orbit_constrained(
@@ -134,7 +137,7 @@ def orbit_constrained(
     orbit = orbit_of(symmetries, approximate)
     require_positive("radius", radius)
 
-    def update(updates, state, params=None, **extra):
+    def update(updates, state, params=None, **extra) -> Any:
         del state, extra
         params = require_params("orbit_constrained", params)
         require_updates(updates, params)
@@ -148,7 +151,7 @@ def orbit_constrained(
         updates, params = filled(updates), filled(params)
         seen = visible(orbit, params)
         if not seen.actions:
-            return masked_again(still), _no_orbit()
+            return masked_again(still), _still(apply is not None)
         whole = seen.select(updates, params)
         solved = seen.solve(whole, params)
         moved = seen.select(seen.move(in_ball(solved.value, radius), params), params)
@@ -159,4 +162,5 @@ def orbit_constrained(
             _state(whole, solved.rest, solved.residual, change),
         )
 
-    return optax.GradientTransformationExtraArgs(_unknown, update)
+    init = lambda params: _still(apply is not None)
+    return optax.GradientTransformationExtraArgs(init, update)

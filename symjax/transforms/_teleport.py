@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._checks import nans, require, require_count, require_positive
+from .._checks import require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
 from ..verification._change import function_change, require_measurable
 from ._common import is_masked, require_params, require_updates
@@ -17,15 +17,21 @@ Objective = Literal["gradient_norm", "curvature"]
 
 
 class TeleportState(NamedTuple):
-    """How many updates there were, and what the last jump did; NaN before the first jump."""
+    """How many updates and jumps there were, and what the last jump did.
+
+    Before the first jump, with ``jumps`` 0, the numbers are 0 and say nothing. Not NaN: a state
+    that holds one would stop a training run under jax_debug_nans at its first update.
+    """
 
     count: Int[Array, ""]
+    jumps: Int[Array, ""]
     before: Float[Array, ""]
     """The gradient's norm, or the curvature along the gradient, where the jump started."""
     after: Float[Array, ""]
     """The same where it ended."""
-    change: Float[Array, ""]
-    """How much the last jump changed the outputs, relative; NaN where it was not measured."""
+    change: Float[Array, ""] | None
+    """How much the last jump changed the outputs, relative; None without ``apply`` to measure it.
+    """
 
 
 def _slope_norm(loss, params):
@@ -103,12 +109,13 @@ def teleport(
         values = jnp.stack([before, after]).astype(jnp.float32)
         return target, jnp.exp(values) if objective == "gradient_norm" else -values
 
-    def init(params):
+    # Any: Optax's type of a state leaves out None, which is a tree without leaves all the same.
+    def init(params: PyTree) -> Any:
         del params
-        unknown = nans((), jnp.float32)
-        return TeleportState(jnp.zeros((), jnp.int32), unknown, unknown, unknown)
+        none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+        return TeleportState(none, none, zero, zero, None if apply is None else zero)
 
-    def update(updates, state, params=None, *, value_fn=None, **extra):
+    def update(updates, state, params=None, *, value_fn=None, **extra) -> Any:
         del extra
         params = require_params("teleport", params)
         require_updates(updates, params)
@@ -127,7 +134,7 @@ def teleport(
             arrived = optax.apply_updates(params, u)
             target, values = jump(arrived, value_fn)
             change = function_change(apply, inputs, arrived, target)
-            change = nans((), jnp.float32) if change is None else change.astype(jnp.float32)
+            change = None if change is None else change.astype(jnp.float32)
             rows = (orbit.select(tree, params) for tree in (target, params, u))
             moved = tuple((a - b).astype(x.dtype) for a, b, x in zip(*rows, strict=True))
             return moved, values, change
@@ -137,8 +144,10 @@ def teleport(
 
         count = state.count + 1
         period = jnp.maximum(jnp.asarray(every, count.dtype), 1)
-        moved, values, change = jax.lax.cond(count % period == 0, teleported, stayed, updates)
-        state = TeleportState(count, values[0], values[1], change)
+        due = count % period == 0
+        moved, values, change = jax.lax.cond(due, teleported, stayed, updates)
+        jumps = state.jumps + due.astype(state.jumps.dtype)
+        state = TeleportState(count, jumps, values[0], values[1], change)
         return orbit.replace(updates, moved, params), state
 
     return optax.GradientTransformationExtraArgs(init, update)

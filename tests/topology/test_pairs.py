@@ -11,6 +11,7 @@ from symjax import barriers
 from symjax.topology import (
     bounded_pair,
     factorised_pair,
+    linear_chart,
     opposite_pair,
     permuted_pair,
     reflected_pair,
@@ -300,3 +301,16 @@ def test_opposite_pairs_are_minima_in_two_components():
     assert not bool(wide.hypotheses["full_rank"])
     with pytest.raises(ValueError, match="`layer` must be one of the 2 hidden layers"):
         opposite_pair(pair.p, x, y, layer=3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_decides_hypotheses_in_float32(dtype):
+    one = jnp.eye(2, dtype=dtype)
+    assert bool(opposite_pair((one, one), one, one).holds)
+    off = opposite_pair((one, one), one, one * 0.9)
+    # Each of the four matrices is rounded once, by a half unit: 0.04 in bfloat16, and not 0.1.
+    assert not bool(off.hypotheses["zero_loss"])
+    assert bool(jnp.isnan(off.barrier))
+    chart = linear_chart((3 * one,), one, one)
+    assert all(w.dtype == dtype for w in chart)
+    np.testing.assert_array_equal(np.asarray(chart[1], float), np.eye(2) * float(dtype(1 / 3)))

@@ -41,6 +41,17 @@ def random_data(rng, widths):
     return x, y
 
 
+def test_a_path_is_read_under_debug_nans():
+    one, two = np.eye(2, dtype=np.float32), 2 * np.eye(2, dtype=np.float32)
+    path = linear_minimum((2, 2, 2), one, one).path((one, one), (two, one / 2))
+    with jax.debug_nans(True), jax.debug_infs(True):
+        points = [path(t) for t in (0.0, 0.4, 1.0)]
+    np.testing.assert_array_equal(points[0][0], one)
+    np.testing.assert_allclose(points[1][1] @ points[1][0], one, atol=1e-6)
+    np.testing.assert_array_equal(points[2][0], two)
+    assert all(np.isnan(w).all() for w in eqx.filter_jit(path)(jnp.asarray(1.5)))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**31))
 def test_two_minima_of_one_component_are_joined_by_a_path(seed):

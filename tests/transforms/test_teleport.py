@@ -85,6 +85,20 @@ def test_at_a_minimum_and_at_half_precision_nothing_breaks():
     assert all(x.dtype == jnp.bfloat16 and not x.any() for x in updates)
 
 
+def test_before_the_first_jump_nothing_stops_debug_nans():
+    action, params, loss = relu_case(jnp.float32)
+    transform = teleport(action, every=2, steps=1)
+    still = jax.tree.map(jnp.zeros_like, params)
+    with jax.debug_nans(True), jax.debug_infs(True):
+        update = jax.jit(lambda s: transform.update(still, s, params, value_fn=loss)[1])
+        first = update(jax.jit(transform.init)(params))
+        second = update(first)
+    assert first.change is None
+    assert float(first.before) == float(first.after) == 0
+    assert (int(first.jumps), int(second.jumps)) == (0, 1)
+    assert float(second.before) == pytest.approx(slope(loss, params), rel=1e-5)
+
+
 def test_bad_input_is_named():
     action, params, _ = linear_case(jnp.float32)
     with pytest.raises(ValueError, match="`every` must be a positive integer, got 0"):
