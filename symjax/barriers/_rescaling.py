@@ -130,6 +130,8 @@ def paper_rescaling(degree: Number, barrier: Number, y_norm: Number) -> Float[Ar
     require_at_least(0, barrier=barrier, y_norm=y_norm)
     (k, height, y), dtype = as_floats(degree=degree, barrier=barrier, y_norm=y_norm)
     k = nan_unless(k > 0, k)
-    grow = jnp.log1p(jnp.sqrt(height) / y)
+    none = y == 0
+    grow = jnp.log1p(jnp.sqrt(height) / jnp.where(none, 1.0, y))
     bits = (k + 1) * math.log(2)
-    return jnp.exp(-(bits + grow + jnp.log(1 - jnp.exp(-bits - grow))) / k).astype(dtype)
+    m = jnp.exp(-(bits + grow + jnp.log(1 - jnp.exp(-bits - grow))) / k)
+    return jnp.where(none, 0.0 * m, m).astype(dtype)  # 0 * m: NaN of bad arguments stays

@@ -137,6 +137,13 @@ def test_printed_exponent_fails_and_the_corrected_one_does_not():
     assert float(rescaling(degree, barriers.paper_rescaling(degree, barrier, 1.0), 1.0).value) > 100
 
 
+def test_without_labels_the_printed_scale_is_0_and_stops_no_debug_flag():
+    zero = jnp.zeros(())
+    with jax.debug_nans(True), jax.debug_infs(True):
+        for barrier in (0.0, 1.0):
+            assert float(barriers.paper_rescaling(1.0, barrier, zero)) == 0
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("f", "at"),
