@@ -32,9 +32,9 @@ QUICK = (
     "topology.linear_chart",
 )
 # Those that take seconds.
-SLOW = ("topology.opposite_pair", "topology.bounded_pair", "transforms.teleport")
-# And many under the debug flags.
-SLOWEST = ("topology.reflected_pair",)
+SLOW = ("topology.opposite_pair", "transforms.teleport")
+# And under the debug flags too, where nothing is compiled as a whole.
+SLOWEST = ("topology.bounded_pair", "topology.reflected_pair")
 # Rounding decides which tries of the search are taken: in half precision the end is another one.
 SEARCHED = {"transforms.teleport"}
 # A state tells its numbers in float32.
