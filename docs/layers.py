@@ -12,7 +12,6 @@ import jax
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import symjax
-from symjax.discovery._report import describe_group
 from tests.discovery import test_find
 from tests.discovery.zoo import case
 
@@ -91,7 +90,7 @@ def rows():
             groups: dict[str, int] = {}
             for s in found:
                 holds = "" if s.exact else " (approximate)"
-                said = f"{s.name} {describe_group(s.group)}{holds}"
+                said = f"{s.name} {s.group.notation}{holds}"
                 groups[said] = groups.get(said, 0) + 1
             told = "; ".join(f"{n} times {g}" if n > 1 else g for g, n in groups.items())
             yield section, label, name, told or "none", found.dimension
