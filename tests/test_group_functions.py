@@ -183,6 +183,7 @@ def test_functions_that_move_stay_on_the_orbit(name, x64):
     assert float(found["off"].upper) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_minimum_norm_is_a_critical_point_of_the_orbit(name, x64):
     action, p = setting(name)
@@ -199,6 +200,7 @@ def test_minimum_norm_is_a_critical_point_of_the_orbit(name, x64):
     assert min(sizes) >= np.linalg.norm(flat(found.params)) * (1 - 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_curves_verification_and_reports_know_the_group(name, x64):
     action, p = setting(name)

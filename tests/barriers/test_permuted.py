@@ -89,6 +89,7 @@ def test_permuted_hypothesis_fails_where_a_permutation_kills_the_output():
         assert smallest_midpoint(w, z, relu, m) == pytest.approx(0.25, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_wide_layers_are_certified_by_ranks():
     rng = np.random.default_rng(1)

@@ -79,6 +79,7 @@ def test_second_order_bound_of_a_quadratic_bowl_is_attained():
     np.testing.assert_allclose(slanted.value, 3 * near.value + near.value**2, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_asymptotic_loss_is_approached_as_the_curve_shrinks():
     errors = []

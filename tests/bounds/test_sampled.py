@@ -44,6 +44,7 @@ def test_bound_is_never_below_the_distance_and_closes_in():
     np.testing.assert_allclose(at.value, [0.0, 0.25, 0.0], atol=1e-15)
 
 
+@pytest.mark.slow
 def test_symmetry_curves_of_parameters(key):
     action = symjax.deep_linear_action((3, 4, 2))
     w = (jax.random.normal(key, (4, 3)), jax.random.normal(key, (2, 4)))

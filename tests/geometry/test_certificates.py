@@ -103,6 +103,7 @@ def overlapping():
     return symjax.linear_action(symjax.PositiveScaling(4), legs), params
 
 
+@pytest.mark.slow
 def test_legs_on_blocks_of_one_leaf(x64):
     action = unit_of_one_leaf()
     for size in (1.0, 4.0):

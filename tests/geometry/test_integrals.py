@@ -68,6 +68,7 @@ def test_derivative_of_the_length(x64):
     np.testing.assert_allclose(jax.jit(jax.grad(value))(m)[1, 2], slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_float32_and_vmap():
     ms = jax.random.normal(jax.random.key(1), (3, 4, 4))
     w = weights(jax.random.key(0), (3, 4, 2), jnp.float32)

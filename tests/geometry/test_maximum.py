@@ -9,7 +9,7 @@ import pytest
 
 import symjax
 
-from ..helpers import eps, slow_among
+from ..helpers import eps
 from ..test_actions import weights
 
 
@@ -45,7 +45,8 @@ def study(widths, cells):
     return jax.jit(lambda keys, size: jax.lax.map(lambda k: one(k, size), keys))
 
 
-@pytest.mark.parametrize("widths", slow_among([(1, 2, 1), (4, 5, 3)], (4, 5, 3)))
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", [(1, 2, 1), (4, 5, 3)])
 def test_maximum_to_1e_12_with_sharp_peaks(widths, x64):
     missed = 0.0
     for size in (1.0, 3.0, 8.0):

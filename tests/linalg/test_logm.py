@@ -11,7 +11,7 @@ import scipy.linalg
 
 from symjax.linalg import expm, has_principal_log, logm
 
-from ..helpers import derivatives, eps, relative_error
+from ..helpers import derivatives, eps, relative_error, slow_among
 
 _logm, _expm = jax.jit(logm), jax.jit(expm)
 EPS = eps(jnp.float64)
@@ -107,7 +107,7 @@ def test_agrees_with_mpmath(x64, n):
         assert relative_error(end, a) <= max(floor, EPS * np.linalg.norm(log)), name
 
 
-@pytest.mark.parametrize("n", [32, 128])
+@pytest.mark.parametrize("n", slow_among([32, 128], 128))
 def test_large_matrices_against_closed_forms_and_scipy(x64, n):
     rng = np.random.default_rng(n)
     found = matrices(n)

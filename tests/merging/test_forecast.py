@@ -46,6 +46,7 @@ def test_promises_are_kept_and_warnings_come_true(x64):
     assert str(said).startswith("warning: the average's loss rises by about")
 
 
+@pytest.mark.slow
 def test_each_hypothesis_fails_by_its_name():
     call = {"tolerance": 0.02, "lipschitz": 1.6}
     assert averaging_forecast(ring, arc(1.0), tolerance=0.02).failing == ("lipschitz_given",)

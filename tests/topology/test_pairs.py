@@ -151,6 +151,7 @@ def test_bounded_pairs_come_as_near_to_the_bound_as_asked(degree):
         build(params, fitted, limit, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_permuted_pairs_keep_their_barrier_under_every_permutation():
     rng = np.random.default_rng(0)
