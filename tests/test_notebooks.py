@@ -123,13 +123,7 @@ CHECKS = {
         components_of_the_minimum,
         curves_and_curvature,
         matching_and_merging,
-        pytest.param(
-            merging_transformers_and_lora,
-            marks=pytest.mark.xfail(
-                reason="since elements are checked and drawn anew, matching with rotations keeps "
-                "1.25 of a barrier of 2.73 where it kept less than 0.91: not yet found out why"
-            ),
-        ),
+        merging_transformers_and_lora,
         monte_carlo_study,
         paper_in_ten_minutes,
         pretrained_transformer,
@@ -173,6 +167,11 @@ def test_a_notebook_runs_draws_and_keeps_its_word(path, monkeypatch, tmp_path):
         assert len(shown) == path.read_text().count("plt.show()") == len(plt.get_fignums()) > 0
     finally:
         plt.close("all")
+    if path.stem == "merging_transformers_and_lora":
+        # Known to be worse than it was: a barrier of 1.25 of 2.73 where it was below 0.91.
+        with pytest.raises(AssertionError):
+            CHECKS[path.stem](done)
+        return
     CHECKS[path.stem](done)
 
 
