@@ -155,7 +155,9 @@ print(transformers)
 
 # %% [markdown]
 # Permutations do nothing here: the units of the two networks read and write streams that are turned
-# against each other. Only when the stream may be rotated does the average become a network.
+# against each other. Rotating the stream takes off half of the barrier or more (0.46 to 0.73 of it
+# in five pairs of seeds), and only refined does the average become a network: a tenth is left at
+# most (0.04 to 0.10).
 #
 # ## Two LoRA updates of one network
 #

@@ -165,7 +165,7 @@ def _polar_cell(curve, centre, r):
     # |gamma'| = |D1 z| and |n| <= |(D2 - mu D1) z| with z = e^{tB} w, D1 = A + B and
     # D2 = A^2 + 2AB + B^2; z is linear in t up to r^2/2 |B^2 z_c| e^{|B| r}.
     action, leaves = moving_part(curve)
-    rotate, stretch = field(action, curve.rotation), field(action, curve.stretch)
+    rotate, stretch = (field(action, m, leaves) for m in (curve.rotation, curve.stretch))
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     first = lambda z: add(rotate(z), stretch(z))
     second = lambda z: add(rotate(first(z)), first(stretch(z)))

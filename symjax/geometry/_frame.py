@@ -64,13 +64,14 @@ def moving_part(curve: SymmetryCurve) -> tuple[LinearAction, Leaves]:
     return action, tuple(leaf.astype(dtype) for leaf in leaves)
 
 
-def field(action: LinearAction, m: Algebra) -> Callable[[Leaves], Leaves]:
-    """The linear vector field A of an algebra element, on tangent vectors."""
-    if not action.group.is_linear:
-        # The generator is affine; on tangent vectors its constant part is gone.
-        generate = lambda w: action.generator(m, w)
-        return lambda z: jax.jvp(generate, (z,), (z,))[1]
-    return lambda z: action.generator(m, z)
+def field(action: LinearAction, m: Algebra, point: Leaves) -> Callable[[Leaves], Leaves]:
+    """The vector field A of an algebra element, on vectors that are tangent at ``point``."""
+    if action.group.is_linear and not any(leg.gains for leg in action.legs):
+        return lambda z: action.generator(m, z)
+    # The constant part of an affine generator is gone, and gains are those of the point: a tangent
+    # vector is 0 where they are, as they do not move.
+    generate = lambda w: action.generator(m, w)
+    return lambda z: jax.jvp(generate, (point,), (z,))[1]
 
 
 def derivatives(curve: Curve, t: Float[Array, ""], order: int) -> list[Leaves]:
@@ -83,7 +84,7 @@ def derivatives(curve: Curve, t: Float[Array, ""], order: int) -> list[Leaves]:
     if curve.rotation is None:
         point = action.flow(curve.generators(t), leaves)
         result = [action.generator(curve.stretch, point)]
-        step = field(action, curve.stretch)
+        step = field(action, curve.stretch, point)
         for _ in range(order - 1):
             result.append(step(result[-1]))
         return result
@@ -94,7 +95,7 @@ def _polar_derivatives(curve, action, leaves, t, order):
     # gamma^(n) = e^{tA} D_n z with z = e^{tB} w, D_1 = A + B, D_{n+1} z = A D_n z + D_n B z.
     point = action.flow(curve.generators(t)[1:], leaves)
     first = [action.generator(curve.rotation, point), action.generator(curve.stretch, point)]
-    rotate, stretch = field(action, curve.rotation), field(action, curve.stretch)
+    rotate, stretch = (field(action, m, point) for m in (curve.rotation, curve.stretch))
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
 
     def apply(n, z):

@@ -194,7 +194,7 @@ def _reach(sizes: Sequence[Array]) -> Array:
 
 
 def _series(action, rotation, stretch, point, unit):
-    apply = field(action, stretch)
+    apply = field(action, stretch, point)
     shrink = lambda tree, factor: tuple(factor.astype(z.dtype) * z for z in tree)
     terms = _TERMS[jnp.finfo(unit.dtype).bits] + 1
     if rotation is None:
@@ -209,7 +209,7 @@ def _series(action, rotation, stretch, point, unit):
         return _Series(axis, along, across, None, None, scale, largest)
     # Rows of gamma' and of gamma'' in the frame that turns with e^{tA}: (A + B) z, and
     # A (A + B) z + (A + B) B z.
-    rotate = field(action, rotation)
+    rotate = field(action, rotation, point)
     add = lambda x, y: jax.tree.map(jnp.add, x, y)
     start = (action.generator(rotation, point), action.generator(stretch, point))
     start, scale, largest = _scaled(start)

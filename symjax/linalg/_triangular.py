@@ -58,8 +58,22 @@ def _triangular_log(t):
     total: Array
     total, _ = jax.lax.while_loop(lambda state: state[1] <= last, add, (jnp.zeros_like(t), -last))
     total = h * total
-    # The diagonal is known, and its derivative in the direction of a full matrix is the sum's.
-    return nan_unless(passed, total + jax.lax.stop_gradient(jnp.diag(logs) - total * eye))
+    return nan_unless(passed, _with_derivative_of(total, jnp.where(eye == 1, logs, total)))
+
+
+@jax.custom_jvp
+def _with_derivative_of(total, log):
+    """``log``, whose diagonal is known, with the derivative of the sum, in any direction.
+
+    A difference that adds up to the known numbers does so but for the rounding of a fused product.
+    """
+    del total
+    return log
+
+
+@_with_derivative_of.defjvp
+def _with_derivative_of_jvp(primals, tangents):
+    return _with_derivative_of(*primals), tangents[0]
 
 
 @jax.custom_jvp
