@@ -24,18 +24,20 @@ def generic_params(params: PyTree, rng: np.random.Generator) -> PyTree:
     sign; any other gets normal noise of half its root mean square, a zero leaf of 1/2. Leaves that
     are not floating stay; an abstract leaf becomes normal numbers.
     """
-    return jax.tree.map(lambda x: _perturb(x, rng) if is_floating(x) else x, params)
+    # NumPy makes a number of an array without axes when it computes with it.
+    new = lambda x: np.asarray(_perturb(x, rng), x.dtype)
+    return jax.tree.map(lambda x: new(x) if is_floating(x) else x, params)
 
 
 def _perturb(x, rng):
     noise = rng.standard_normal(x.shape)
     if isinstance(x, jax.ShapeDtypeStruct):
-        return (0.5 * noise).astype(x.dtype)
+        return 0.5 * noise
     values = np.asarray(x, np.float64)
     if values.size and (np.all(values > 0) or np.all(values < 0)):
-        return (values * np.exp(0.5 * noise)).astype(x.dtype)
+        return values * np.exp(0.5 * noise)
     size = np.sqrt(np.mean(values**2)) if values.size else 0
-    return (values + 0.5 * (size or 1.0) * noise).astype(x.dtype)
+    return values + 0.5 * (size or 1.0) * noise
 
 
 def random_inputs(inputs: PyTree, number: int, rng: np.random.Generator) -> PyTree:

@@ -7,7 +7,6 @@ form `symjax.connecting_curve` replaces them.
 import functools
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,11 +15,12 @@ from jaxtyping import Array, Float, PyTree
 from ._checks import describe, is_floating, require, require_count, require_same_tree
 from ._optimisers import Loss, Params, permissive, require_trainable
 from ._orbits import dot, norm
+from ._results import AbstractResult
 from .barriers._along import highest_point
 from .curves import PolygonalChain
 
 
-class Band(eqx.Module):
+class Band(AbstractResult):
     """A band, and its energies sampled finely enough to be believed."""
 
     curve: PolygonalChain

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -19,6 +18,7 @@ from ._checks import (
     require_positive,
 )
 from ._orbits import Acting, orbit_of, scaled
+from ._results import AbstractResult
 from .actions import data_action
 from .bounds import output_change
 from .linalg import expm
@@ -95,7 +95,7 @@ def orbit_family(
     return family, jax.vmap(lambda p: function_change(apply, inputs, params, p))(family)
 
 
-class DataFamily(eqx.Module):
+class DataFamily(AbstractResult):
     """Members of `data_family`, and how much each changes the outputs on the data it was given."""
 
     params: tuple[Float[Array, "members h n"], Float[Array, "members m h"]]
@@ -148,7 +148,7 @@ def data_family(
     return DataFamily(family, change, bound[0])
 
 
-class EnsembleReport(eqx.Module):
+class EnsembleReport(AbstractResult):
     """Numbers of an ensemble on held-out data, beside those of its members."""
 
     accuracy: Float[Array, ""]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,11 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ._checks import require, require_count, require_key, require_same_tree
 from ._optimisers import Loss, Params, permissive, require_trainable
+from ._results import AbstractResult
 from .curves import AbstractCurve, bezier_curve
 from .linalg._precision import computing_dtype, mm
 
 
-class Minimum(eqx.Module):
+class Minimum(AbstractResult):
     """Where an optimiser stopped, and how far from a minimum that is."""
 
     params: Params
@@ -113,7 +113,7 @@ def minimise(
     )
 
 
-class LastLayer(eqx.Module):
+class LastLayer(AbstractResult):
     """The best last weight for given features, and how much the loss at hand exceeds its loss."""
 
     weights: Float[Array, "m h"]

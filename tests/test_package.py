@@ -23,6 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Imports point only to the same line or an earlier one.
 STAGES = [
     {"_checks", "_compatibility", "_generic", "adapters"},
+    {"_results"},
     {"linalg"},
     {"_optimisers"},
     {"groups"},

@@ -1,16 +1,16 @@
 """How far the midpoint of two factorisations of a matrix can be from all factorisations."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._checks import nan_unless, require, require_matrices
+from .._results import AbstractResult
 from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
 from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
 
 
-class FactorisationDistance(eqx.Module):
+class FactorisationDistance(AbstractResult):
     """A lower bound ``value`` of a distance; ``holds`` is its hypothesis, that W_1 W_2 != 0."""
 
     value: Float[Array, "..."]

@@ -3,18 +3,18 @@
 import functools
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from .._checks import require, require_finite, require_matrices, require_same_tree
+from .._results import AbstractResult
 from ..linalg._precision import computing_dtype, mm
 from ._roots import critical_points
 
 
-class LinearBarrier(eqx.Module):
+class LinearBarrier(AbstractResult):
     """The maximum of the loss on a chord (``value``) and where it is (``alpha``)."""
 
     alpha: Float[Array, ""]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, require, require_finite, require_matrices, require_positive
+from .._results import AbstractResult
 from ..bounds._numbers import Number, as_floats, require_at_least
 from ..linalg._norms import norm, safe_sqrt
 from ..linalg._precision import computing_dtype, mm
@@ -19,7 +20,7 @@ _ENUMERATED = 8
 _AT_ONCE = 512
 
 
-class PermutedWitness(eqx.Module):
+class PermutedWitness(AbstractResult):
     """The result of `permuted_witness`.
 
     ``m`` is the scale, +inf where not ``holds``; ``separation`` is min over P of |W_l P S| where

@@ -2,19 +2,19 @@
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import nan_unless
+from .._results import AbstractResult
 from ..bounds._numbers import Number, as_floats, require_at_least, require_positive
 from ..bounds._rescaling import log_peak, log_peak_slope, peak_place
 
 _NEWTON_STEPS = 12
 
 
-class RescalingBarrier(eqx.Module):
+class RescalingBarrier(AbstractResult):
     """The maximum of the loss on a chord (``value``) and where it is (``alpha``)."""
 
     alpha: Float[Array, "..."]

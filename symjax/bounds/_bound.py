@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._results import AbstractResult, printed
 from ._numbers import all_true
 
 
@@ -15,7 +16,7 @@ def hypothesis() -> Any:
     return eqx.field(metadata={"hypothesis": True})
 
 
-class AbstractBound(eqx.Module):
+class AbstractBound(AbstractResult):
     """A number that is not exceeded where every hypothesis holds, and +inf where one fails.
 
     A bound is a pytree: it works under jit and vmap, for scalars and batches alike. Where a
@@ -35,6 +36,9 @@ class AbstractBound(eqx.Module):
         """Where every hypothesis held."""
         flags = self.hypotheses.values()
         return jnp.broadcast_to(all_true(flags), jnp.shape(self.value))
+
+    def __repr__(self) -> str:
+        return printed(self, "holds")
 
     @classmethod
     def guarded(cls, value: Float[Array, "..."], dtype: jnp.dtype, **fields: Any) -> Any:

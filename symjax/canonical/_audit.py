@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from .._checks import require_count, require_key, require_positive, require_real_number
 from .._orbits import Acting, Orbit, ascend, norm, orbit_of, scaled
+from .._results import AbstractResult
 from ..discovery import resolve
 from ..groups import Algebra
 from ..verification._change import function_change, require_measurable
 
 
-class GaugeAudit(eqx.Module):
+class GaugeAudit(AbstractResult):
     """How far a metric moves while the function does not."""
 
     value: Float[Array, ""]

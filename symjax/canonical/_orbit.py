@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import is_floating, require, require_count, require_finite, require_same_tree
 from .._orbits import Acting, dot, in_ball, norm, orbit_of, scaled, widen
+from .._results import AbstractResult
 from ..verification._change import function_change, require_measurable
 
 CERTAIN = 10.0
@@ -23,7 +23,7 @@ ROUNDS, LARGEST = 16, 6
 """Of scaling rows and columns; each takes the root of what is left of their sizes."""
 
 
-class MinimumNorm(eqx.Module):
+class MinimumNorm(AbstractResult):
     """The shortest parameters of an orbit, and how near to them the search came."""
 
     params: PyTree
@@ -127,7 +127,7 @@ def _halved(at, w, fits):
     return jax.lax.while_loop(unfit, halve, (jnp.ones((), norm(w).dtype), w, 0))[1]
 
 
-class OrbitDimension(eqx.Module):
+class OrbitDimension(AbstractResult):
     """How many directions of the group move the parameters, and how many do not."""
 
     orbit: Int[Array, ""]
@@ -240,7 +240,7 @@ def _equilibrated(column, flat):
     return jax.lax.fori_loop(0, ROUNDS, again, (rows, columns))
 
 
-class OrbitDistance(eqx.Module):
+class OrbitDistance(AbstractResult):
     """Bounds on the distance from one model to the orbit of another."""
 
     lower: Float[Array, ""]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import is_concrete, require, require_finite
+from .._results import printed
 from ..discovery import Acting, resolve
 from ..matching._elements import Element
 from ..matching._match import public_element, public_params
@@ -52,6 +53,8 @@ class Representative:
     undecided: tuple[int, ...]
     element_error: float
     change: float | None = None
+
+    __repr__ = printed
 
 
 def representative(

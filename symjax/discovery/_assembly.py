@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 from ..actions import Block, Gain, Leg, ShiftLeg, linear_action
 from ..groups import (
@@ -30,6 +30,7 @@ from ._report import Symmetry
 from ._spaces import Space, Spaces
 
 Kind = tuple
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -247,11 +248,11 @@ class Assembly:
         self,
         solutions: dict[Kind, list[Row]],
         ledger: Ledger,
-        make: Callable[[Kind, Row], Any],
+        make: Callable[[Kind, Row], Made],
         lower: Callable[[Row, Kind], Row] | None = None,
         baseline: Callable[[Kind, list[Row]], list[Row]] | None = None,
-    ) -> list[Symmetry]:
-        """Symmetries for the solutions that are not accounted for yet, the larger groups first."""
+    ) -> list[Made]:
+        """What is made of solutions that are not accounted for yet, the larger groups first."""
         pending: dict[Kind, list[Row]] = {kind: [] for kind in ledger.taken}
         for kind in solutions:
             for r in range(len(kind) + 1):
@@ -318,20 +319,19 @@ class Assembly:
         self, angles: dict[Kind, list[Row]], scales: dict[Kind, list[Row]]
     ) -> list[tuple[Symmetry, Kind, Row]]:
         """Complex scalings, where a pair of blocks may be turned and scaled; with the scale."""
-        result = []
 
         def make(kind, row):
             touched = {(n, subset) for a, b, subset in row for n in (a, b)}
             rows = [r for r in supported(scales.get(kind, ()), touched) if set(r) == touched]
             scale = next((_normalised(r) for r in rows), None)
             if scale is None or any(abs(x) != 1 for x in [*scale.values(), *row.values()]):
-                return
+                return None
             legs = [
                 self._pair_leg(a, b, subset, kind, value, scale)
                 for (a, b, subset), value in sorted(row.items(), key=repr)
             ]
             group = ComplexScaling(math.prod(self.sizes[k] for k in kind))
-            result.append((self.symmetry("complex scaling", group, legs), kind, scale))
+            return self.symmetry("complex scaling", group, legs), kind, scale
 
         def lower(row, smaller):
             total: Row = {}
@@ -341,8 +341,8 @@ class Assembly:
                 total[key] = total.get(key, Fraction(0)) + value
             return total
 
-        self.diagonal(angles, Ledger(0), make, lower)
-        return result
+        pairs = self.diagonal(angles, Ledger(0), make, lower)
+        return [pair for pair in pairs if pair is not None]
 
     def _pair_leg(self, a, b, subset, kind, turn, scale):
         first, second = self.tensors[a], self.tensors[b]

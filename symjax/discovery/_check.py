@@ -125,7 +125,7 @@ def _drawn(leaves, data, rng, ids, near):
     if near:
         drawn = {name: generic_params(x, rng) for name, x in wide.items()}
         return drawn, [_input(x, rng, ids, near) for x in data]
-    drawn = {name: 0.7 * rng.standard_normal(x.shape) for name, x in wide.items()}
+    drawn = {name: np.asarray(0.7 * rng.standard_normal(x.shape)) for name, x in wide.items()}
     return drawn, [_input(x, rng, ids, near) for x in data]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
+from .._results import html_table
 from ..actions import Action
 from ..groups import AbstractGroup
 
@@ -32,6 +33,10 @@ class Symmetry:
     def dimension(self) -> int:
         """The dimension of the group; 0 for a finite one."""
         return self.group.dimension
+
+    def __repr__(self) -> str:
+        name, group, _, _, holds, leaves = _row(self)
+        return f"Symmetry({name}: {group} moves {leaves}; {holds})"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -138,12 +143,20 @@ class Symmetries(Sequence[Symmetry]):
         }
 
     def __str__(self) -> str:
-        heading = ("symmetry", "group", "dim", "components", "holds", "leaves")
-        rows = [heading, *(_row(s) for s in self.items)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(heading) - 1)]
+        rows = [_HEADING, *map(_row, self.items)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADING) - 1)]
         lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
         lines.insert(1, "-" * max(map(len, lines)))
-        lines.append(f"group dimension {self.dimension}" + self._shared() + self._approximate())
+        return "\n".join([*lines, *self._below()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADING, map(_row, self.items), self._below())
+
+    def _below(self):
+        """What stands below the table, line by line."""
+        lines = [f"group dimension {self.dimension}" + self._shared() + self._approximate()]
         if self.most_directions < self.dimension:
             lines.append(f"orbit dimension at most {self.most_directions}")
         for name, leaves in self.unknown.items():
@@ -164,9 +177,7 @@ class Symmetries(Sequence[Symmetry]):
                 f"FALSE, so left out: {s.name} {s.group.notation} of "
                 f"{_shorten(s.leaves, 8)}; this is an error of symjax: please report it"
             )
-        return "\n".join(lines)
-
-    __repr__ = __str__
+        return lines
 
     def _shared(self):
         return f" (after {self.overlap} shared by two groups)" if self.overlap else ""
@@ -174,6 +185,9 @@ class Symmetries(Sequence[Symmetry]):
     def _approximate(self):
         extra = self.approximate_dimension
         return f", and {extra} more up to a norm's epsilon" if extra else ""
+
+
+_HEADING = ("symmetry", "group", "dim", "components", "holds", "leaves")
 
 
 def _row(symmetry):

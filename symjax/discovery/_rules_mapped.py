@@ -7,11 +7,12 @@ axes, and the program that comes out is read like any other.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from ._layout import Unsupported
 from ._reader import has_program, inner_jaxpr, rule
@@ -61,7 +62,7 @@ def _read(reader, equation, function, values):
     return reader.read(program.jaxpr, program.consts, [reader.lift(v) for v in values])
 
 
-def _names(rank: int, spec: Sequence[Any]) -> Names:
+def _names(rank: int, spec: PartitionSpec) -> Names:
     """Per axis the names of a PartitionSpec."""
     if getattr(spec, "unreduced", None) or getattr(spec, "reduced", None):
         raise Unsupported

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import nan_unless, require, require_count
+from .._results import AbstractResult
 from ..actions import ShiftAction
 from ..curves import Curve, SymmetryCurve
 from ..groups import NO_PATH
@@ -30,7 +31,7 @@ from ._frame import (
 from ._rounding import few_eps, product_error, sample_error, spectrum
 
 
-class Certificate(eqx.Module):
+class Certificate(AbstractResult):
     """Upper bounds over [0, 1] that hold between the samples as well; inf where none was found."""
 
     max_curvature: Float[Array, ""]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import is_floating, require
+from .._results import AbstractResult
 from ..actions import LinearAction, ShiftAction, compress
 from ..curves import AbstractCurve, Curve, SymmetryCurve
 from ..groups import NO_PATH, Algebra
@@ -152,7 +153,7 @@ def _derivative(function):
     return lambda s: jax.jvp(function, (s,), (jnp.ones_like(s),))[1]
 
 
-class Frame(eqx.Module):
+class Frame(AbstractResult):
     """Speed |gamma'| and curvature |gamma'' - mu gamma'| / |gamma'|^2 of a curve at a time."""
 
     speed: Float[Array, "..."]

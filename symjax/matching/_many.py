@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from .._checks import is_floating, require
+from .._results import printed
 from ..discovery import Acting, Symmetry, resolve
 from ..verification._change import function_change, require_measurable
 from ._elements import Element
@@ -56,6 +57,8 @@ class ManyMatch:
     converged: bool
     notes: tuple[str, ...] = ()
     change: tuple[float, ...] | None = None
+
+    __repr__ = printed
 
 
 def match_many(

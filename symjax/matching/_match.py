@@ -18,6 +18,7 @@ from .._checks import (
     require_key,
     require_same_tree,
 )
+from .._results import printed
 from ..discovery import Acting, Symmetry, resolve
 from ..linalg._precision import computing_dtype
 from ..verification._change import function_change, require_measurable
@@ -69,6 +70,8 @@ class Match:
     element_error: float
     notes: tuple[str, ...] = ()
     change: float | None = None
+
+    __repr__ = printed
 
 
 def match(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from .._checks import is_floating, require, require_count, require_same_tree
 from .._optimisers import permissive
 from .._orbits import Orbit
+from .._results import AbstractResult
 from ..barriers import loss_along
 from ..curves import chord
 from ..discovery import Acting, resolve
@@ -22,7 +22,7 @@ from ._elements import Element, apply_element, identity_element
 from ._membership import check_element
 
 
-class Refinement(eqx.Module):
+class Refinement(AbstractResult):
     """What `refine` found."""
 
     element: Element

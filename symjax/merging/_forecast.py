@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._checks import is_concrete, is_floating, require
 from .._orbits import norm
+from .._results import printed
 from ..barriers import loss_along
 from ..barriers._along import Curve, Loss
 from ..bounds import (
@@ -64,6 +65,8 @@ class AveragingForecast(AbstractBound):
         return tuple(name for name, held in self.hypotheses.items() if not bool(held))
 
     def __str__(self) -> str:
+        if not is_concrete(self) or self.value.shape:  # under jit, and a batch of forecasts
+            return printed(self, "holds")
         word = "promised" if self.promised else "warning" if self.warned else "undecided"
         meaning = {
             "promised": f"the average's loss is at most {float(self.value):.3g} higher",
@@ -82,6 +85,8 @@ class AveragingForecast(AbstractBound):
         if not self.promised:
             lines.append(f"a Lipschitz constant of {float(self.needed):.3g} there would promise it")
         return "\n".join(lines)
+
+    __repr__ = __str__
 
 
 def averaging_forecast(

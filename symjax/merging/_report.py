@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import describe, is_floating, require
 from .._orbits import norm
+from .._results import html_table, printed
 from ..barriers import barrier, loss_along
 from ..curves import Curve
 
@@ -35,6 +36,8 @@ class MetricAudit:
     midpoint: Float[np.ndarray, " paths"]
     barrier: Float[np.ndarray, " paths"]
     higher_is_better: bool
+
+    __repr__ = printed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ class MergingReport:
                     )
         return tuple(found)
 
-    def __str__(self) -> str:
+    def _table(self):
         heads = ["path", "distance"]
         columns = [list(self.paths), [f"{d:.4g}" for d in self.distance]]
         for name, audit in self.metrics.items():
@@ -80,12 +83,21 @@ class MergingReport:
             ):
                 heads.append(f"{name} {what}")
                 columns.append([f"{v:.4f}" for v in values])
-        widths = [max(map(len, [h, *c])) for h, c in zip(heads, columns, strict=True)]
+        return heads, list(zip(*columns, strict=True))
+
+    def __str__(self) -> str:
+        heads, rows = self._table()
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         line = lambda row: "  ".join(
             [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         )
-        rows = [line(row) for row in zip(*columns, strict=True)]
-        return "\n".join([line(heads), "-" * len(rows[0]), *rows, *self.notes])
+        lines = list(map(line, rows))
+        return "\n".join([line(heads), "-" * len(lines[0]), *lines, *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), self.notes)
 
 
 def merging_report(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._checks import describe, is_floating, require, require_finite
+from .._results import AbstractResult
 from ..actions import deep_linear_action, rescaling_action
 from ..barriers import factorisation_distance, factorisation_witness, linear_chord
 from ..bounds._numbers import Number, all_true
@@ -53,7 +53,7 @@ def factorised_pair(w1: Float[Array, "a h"], w2: Float[Array, "h b"], distance: 
     )
 
 
-class OppositePair(eqx.Module):
+class OppositePair(AbstractResult):
     """The result of `opposite_pair`: as a `symjax.topology.Pair`, but no curve joins p and q."""
 
     p: Layers

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
 from .._checks import require, require_count
+from .._results import AbstractResult
 
 Polynomial: TypeAlias = (
     Callable[[Float[np.ndarray, "points variables"]], Float[np.ndarray, " points"]]
@@ -19,7 +19,7 @@ Polynomial: TypeAlias = (
 _AT_ONCE = 2**16
 
 
-class GridCount(eqx.Module):
+class GridCount(AbstractResult):
     """The result of `count_by_grid`.
 
     ``count`` is the number of classes of grid points, ``by_sign`` the same for each vector of signs

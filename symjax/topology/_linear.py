@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .._checks import checked_widths, is_concrete, require
+from .._results import AbstractResult
 from ._linear_data import LinearData, Margins, analyse
 from ._linear_label import LinearLabel, Weights, checked_weights, label
 from ._linear_permutations import LinearPermutations, permute
@@ -15,7 +16,7 @@ from ._path import LinearPath, linear_path
 from ._ranks import as_matrix
 
 
-class LinearHeight(eqx.Module):
+class LinearHeight(AbstractResult):
     """The least height that every path between two minima must reach, and some path does.
 
     ``value`` is measured from the minimum, ``level`` is the loss there; NaN where a label is not
@@ -26,7 +27,7 @@ class LinearHeight(eqx.Module):
     level: float
 
 
-class LinearMinimum(eqx.Module):
+class LinearMinimum(AbstractResult):
     """The minimum of |Y - W_l ... W_1 X|^2 over weights (W_1, ..., W_l); see `linear_minimum`.
 
     ``count`` is the number of its path components, None where a rank or a tie is too near to its

@@ -10,10 +10,11 @@ import math
 import equinox as eqx
 import numpy as np
 
+from .._results import AbstractResult
 from ._ranks import rank_of, rounding
 
 
-class Margins(eqx.Module):
+class Margins(AbstractResult):
     """The numbers that a count of components rests on.
 
     ``r_x`` is the rank of x, ``rank`` that of Ytilde = Y restricted to the row space of x,

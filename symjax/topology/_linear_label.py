@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .._checks import describe, is_concrete, is_floating, require, require_finite
+from .._results import AbstractResult
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
 from ._path_turn import Either
@@ -17,7 +17,7 @@ Weights: TypeAlias = tuple[Any, ...]
 """(W_1, ..., W_l), of NumPy or of JAX."""
 
 
-class LinearLabel(eqx.Module):
+class LinearLabel(AbstractResult):
     """The component that a point belongs to, and the numbers that say how sure that is.
 
     ``signs`` holds sign det(H_i V) for the critical layers i, H_i = W_i ... W_1 and V the right
@@ -52,6 +52,8 @@ class LinearLabel(eqx.Module):
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
+        if not is_concrete(self) or self.decided.shape:  # under jit, and a batch of labels
+            return repr(self)
         signs = "(" + ", ".join(f"{s:+d}" for s in self) + ")"
         return signs if self.decided else f"undecided, nearest {signs}, {self.why()}"
 

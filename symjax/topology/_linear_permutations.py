@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Int
 
+from .._results import AbstractResult
 from ._linear_data import Margins
 from ._linear_label import Weights
 
 
-class LinearPermutations(eqx.Module):
+class LinearPermutations(AbstractResult):
     """Permutations that bring a minimum into the component of another; see `LinearMinimum`.
 
     ``permutations[i]`` permutes hidden layer i + 1 of ``params``. ``possible`` says whether the

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .._checks import is_concrete, require
+from .._results import AbstractResult
 from ._linear import checked_data
 from ._linear_label import Weights, checked_weights
 from ._ranks import rank_of, rounding
 
 
-class FrameLabel(eqx.Module):
+class FrameLabel(AbstractResult):
     """The component of the minimum nearest to a point.
 
     ``sign`` is the orientation of the frame, +1 or -1, and 1 where the minimum is connected.
@@ -28,7 +29,7 @@ class FrameLabel(eqx.Module):
     reach: float
 
 
-class RegularisedMinimum(eqx.Module):
+class RegularisedMinimum(AbstractResult):
     """The minimum of |Y - W_2 W_1 X|^2 + penalty (|W_1|^2 + |W_2|^2); see `regularised_minimum`.
 
     ``count`` is the number of components, None where it is too near to a tie to decide; ``k`` is

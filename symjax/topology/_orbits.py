@@ -4,16 +4,16 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from .._checks import require
+from .._results import AbstractResult
 from ..groups import AbstractGroup, Element
 from ._ranks import as_matrix, rank_of, rounding
 
 
-class OrbitComponents(eqx.Module):
+class OrbitComponents(AbstractResult):
     """The result of `orbit_components`.
 
     ``count`` is exact, or None where a rank is not decided. ``ranks[i, j]`` is the rank of

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import nan_unless
+from .._results import AbstractResult
 from ..bounds._numbers import all_true
 from ..curves import AbstractCurve, Chord
 
 
-class Pair(eqx.Module):
+class Pair(AbstractResult):
     """Two minima p and q, the curve of constant loss between them, and the straight line.
 
     ``barrier`` is how far the line rises above its ends, at ``alpha``; each construction says

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._checks import nan_unless, require_unit_time, scalar_time
+from .._results import printed
 from ..curves import AbstractCurve
 from ..linalg._precision import computing_dtype, mm
 from ._linear_data import LinearData
@@ -59,6 +60,8 @@ class LinearPath(AbstractCurve):
     start_error: Float[Either, ""]
     end_error: Float[Either, ""]
     samples: int = eqx.field(static=True)
+
+    __repr__ = printed
 
     def __call__(self, t: Float[Array, ""] | float) -> Weights:
         """The weights at a scalar t in [0, 1]; NaN outside (ValueError outside jit)."""

@@ -1,15 +1,15 @@
 """Ranks that say how sure they are: what every count of components rests on (host-only)."""
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike
 
 from .._checks import describe, is_floating, require
+from .._results import AbstractResult
 
 _BAND = 10.0
 
 
-class Rank(eqx.Module):
+class Rank(AbstractResult):
     """The rank of a matrix, as far as its singular values decide it.
 
     It lies between ``low`` and ``high``. ``margin`` is how many times the nearest singular value is

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import describe, is_floating, require, require_matrices
+from .._results import AbstractResult
 from ..actions import rescaling_action
 from ..barriers import PermutedWitness, permuted_witness, rescaling, rescaling_witness
 from ..bounds import OrbitLoss, orbit_loss
@@ -74,7 +75,7 @@ def rescaled_pair(
     return _moved(apply, params, x, output, degree, m, pull)
 
 
-class BoundedPair(eqx.Module):
+class BoundedPair(AbstractResult):
     """The result of `bounded_pair`: the pair and the ``bound``, a `symjax.bounds.OrbitLoss`."""
 
     pair: Pair
@@ -169,7 +170,7 @@ def _moved(apply, params, x, output, degree, m, pull, more_hypotheses=None) -> P
     )
 
 
-class PermutedPair(eqx.Module):
+class PermutedPair(AbstractResult):
     """The result of `permuted_pair`: the pair, and the ``witness`` that decides the hypothesis."""
 
     pair: Pair

@@ -4,16 +4,16 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .._checks import require, require_count
+from .._results import AbstractResult
 from ._linear import linear_minimum
 from ._ranks import Rank, as_matrix, rank_of, rounding
 
 
-class ResidualMinimum(eqx.Module):
+class ResidualMinimum(AbstractResult):
     """The result of `residual_minimum`.
 
     ``count`` is exact, or None where it is not known or a rank is not decided; ``reason`` says

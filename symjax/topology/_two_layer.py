@@ -3,18 +3,18 @@
 import math
 from typing import Literal
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .._checks import require
+from .._results import AbstractResult
 from ._ranks import as_matrix, rounding
 
 _KINDS = ("homogeneous", "odd", "permutations")
 _BAND = 10.0
 
 
-class TwoLayerOrbit(eqx.Module):
+class TwoLayerOrbit(AbstractResult):
     """The result of `two_layer_orbit_components`.
 
     ``count`` is that of the orbit, None where two neurons are too near to say whether they are the

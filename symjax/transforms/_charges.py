@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._orbits import Acting, Orbit, orbit_of, widen
+from .._results import printed
 from ..groups import Algebra
 from ._common import filled, require_params, require_updates, visible
 
@@ -85,6 +86,8 @@ class ChargeState(NamedTuple):
     initial: tuple[Algebra, ...]
     first_order: tuple[Algebra, ...]
     second_order: tuple[Algebra, ...]
+
+    __repr__ = printed
 
     @property
     def drift(self) -> tuple[Algebra, ...]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import require, require_positive
 from .._orbits import Acting, in_ball, norm, orbit_of
+from .._results import printed
 from ..verification._change import function_change, require_measurable
 from ._common import (
     filled,
@@ -34,6 +35,8 @@ class OrbitState(NamedTuple):
     change: Float[Array, ""] | None
     """How much the last step changed the outputs, relative; None without ``apply`` to measure it.
     """
+
+    __repr__ = printed
 
 
 def _still(measured: bool = False) -> Any:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import require, require_count, require_positive
 from .._orbits import Acting, ascend, dot, orbit_of
+from .._results import printed
 from ..verification._change import function_change, require_measurable
 from ._common import is_masked, require_params, require_updates
 
@@ -32,6 +33,8 @@ class TeleportState(NamedTuple):
     change: Float[Array, ""] | None
     """How much the last jump changed the outputs, relative; None without ``apply`` to measure it.
     """
+
+    __repr__ = printed
 
 
 def _slope_norm(loss, params):
