@@ -120,7 +120,8 @@ checks = {
 }
 for name, results in checks.items():
     for symmetry, check in zip(found[name], results, strict=True):
-        assert check.holds and check.outputs_unchanged == symmetry.exact
+        assert check.holds
+        assert check.outputs_unchanged == symmetry.exact
 print(checks["conv net (Flax)"][1])
 
 figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")

@@ -23,16 +23,16 @@ MOST_NUMBERS = 8
 WIDTH = 100
 
 
-def printed(result: Any, *properties: str) -> str:
+def printed(self: Any, *properties: str) -> str:
     """A dataclass or named tuple on one line, or a line per field where that is too long.
 
     ``properties`` are printed after the first field, once their values are known.
     """
-    names = _field_names(result)
-    if properties and _is_whole(result, names):
+    names = _field_names(self)
+    if properties and _is_whole(self, names):
         names[1:1] = properties
-    parts = [f"{name}={_value(getattr(result, name, None))}" for name in names]
-    kind = type(result).__name__
+    parts = [f"{name}={_value(getattr(self, name, None))}" for name in names]
+    kind = type(self).__name__
     line = f"{kind}({', '.join(parts)})"
     if len(line) <= WIDTH and "\n" not in line:
         return line

@@ -8,7 +8,6 @@ axes, and the program that comes out is read like any other.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -49,7 +49,7 @@ def judge(program) -> Verdict:
     data = [host(x) for x in program.inputs]
     places = [Place({n: host(x) for n, x in program.params.items()}, data)]
     rng = np.random.default_rng(1)
-    others = {n: 0.8 * rng.standard_normal(x.shape) for n, x in program.params.items()}
+    others = {n: np.asarray(0.8 * rng.standard_normal(x.shape)) for n, x in program.params.items()}
     places.append(Place(others, data))
     for number, place in enumerate(places):
         before = model([*place.leaves.values(), *data])
