@@ -15,6 +15,7 @@ import numpy as np
 
 from .._checks import is_concrete, is_floating
 from .._generic import generic_params
+from ._graph_check import Reading, arguments, small_rows
 from ._interpreter import OVERHEAD, Interpreter, equations, host, operations
 from ._mover import Draw, Leaves, move
 from ._report import Symmetries, Symmetry
@@ -34,7 +35,7 @@ NOISE = 4e3, 100.0
 SHAKES, UNCLEAR = 8, 1e-6
 #: Of tangent vectors: with more numbers than this they are not drawn.
 MOST_NUMBERS = 1e7
-#: Places at which they are drawn.
+#: Places at which they are drawn, and at which a graph is evaluated.
 PLACES = 3
 
 
@@ -47,25 +48,72 @@ class Place:
 
 
 def checked(
-    found: Symmetries, jaxpr: Any, leaves: dict[str, Any], data: Sequence[Any]
+    found: Symmetries,
+    jaxpr: Any,
+    leaves: dict[str, Any],
+    data: Sequence[Any],
+    read: Reading | None = None,
 ) -> Symmetries:
-    """What is left of the symmetries of a program of (leaves, data), with what that rests on."""
-    work = _work(found.exact, jaxpr, leaves)
+    """What is left of the symmetries of a program of (leaves, data), with what that rests on.
+
+    Exact ones are evaluated by the model, or where it is too large by the graph that was ``read``;
+    those up to epsilon by the graph without the epsilons.
+    """
     allowed = ALLOWED * max(FEWEST, sum(1 for _ in equations(jaxpr.jaxpr)))
     if not found.exact:
-        return replace(found, checked="there is nothing exact to check")
-    if work > allowed:
+        false, said = [], "there is nothing exact to check"
+    else:
+        work = _work(found.exact, jaxpr, leaves)
         why = f"the model takes about {work:.0e} operations, more than {allowed:.0e}"
-        return replace(found, checked=f"not at all: {why}")
-    model = Interpreter(jaxpr)
-    try:
-        false = _refuted(found.exact, model, _places(model, leaves, data))
-    except Exception as error:  # the check is no reason not to return what was proved
-        return replace(found, checked=f"not at all: {type(error).__name__}: {error}"[:300])
-    said = "by the model, in float64"
-    if model.eps > np.finfo(np.float64).eps:
-        said = f"by the model, up to an eps of {model.eps:.0e}"
+        if work > allowed and read is not None:
+            false, said = _attempt(lambda: _by_graph(found.exact, read, allowed, loose=False), why)
+        elif work > allowed:
+            false, said = [], f"not at all: {why}"
+        else:
+            false, said = _attempt(lambda: _by_model(found.exact, jaxpr, leaves, data))
+    if found.approximate and read is not None:
+        loose, also = _attempt(lambda: _by_graph(found.approximate, read, allowed, loose=True))
+        false = [*false, *loose]
+        if also.startswith("not at all"):
+            said += f"; what is approximate {also}"
     return without(found, false, leaves, said)
+
+
+def _attempt(evaluate, why=""):
+    """(false rows, how that was found): the check is no reason not to return what was proved."""
+    try:
+        return evaluate()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:300]
+        return [], f"not at all: {why}{'; ' if why else ''}{reason}"
+
+
+def _by_model(rows, jaxpr, leaves, data):
+    model = Interpreter(jaxpr)
+    false = _refuted(rows, model, _places(model, leaves, data))
+    if model.eps > np.finfo(np.float64).eps:
+        return false, f"by the model, up to an eps of {model.eps:.0e}"
+    return false, "by the model, in float64"
+
+
+def _by_graph(rows, read, allowed, *, loose):
+    model = read.small(allowed / (2 * PLACES), loose=loose)
+    small, left = small_rows(rows, model.leaves)
+    places = []
+    for seed, positive in enumerate((False, False, True)):
+        place = Place(*arguments(model, seed, positive=positive))
+        before = model([*place.leaves.values(), *place.data])
+        if any(np.any(np.isfinite(x)) for x in before if x.size):
+            places.append((place, before))
+    if not places:
+        raise ArithmeticError("no output of its graph is finite at random parameters")
+    refuted = _refuted([s for _, s in small], model, places)
+    false = [row for row, s in small if any(s is f for f in refuted)]
+    said = "by the graph that was read, with every index set at size 2 or 3"
+    if left:
+        rows = "1 row whose block was" if len(left) == 1 else f"{len(left)} rows whose blocks were"
+        said += f"; but for {rows} not read as such"
+    return false, said
 
 
 def without(

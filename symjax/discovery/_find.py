@@ -25,6 +25,7 @@ from . import (
 )
 from ._check import checked
 from ._graph import Graph, describe_error
+from ._graph_check import Reading
 from ._layout import Refinements
 from ._reader import Reader
 from ._report import Symmetries
@@ -59,10 +60,13 @@ def find_symmetries(
     concerns: a primitive without a rule, an error inside of one, leaves of complex numbers. What
     breaks a permutation although it is none of the inputs and outputs is named in `Symmetries.why`.
 
-    With ``check`` what is exact is evaluated before it is returned: random elements with either
-    determinant move random parameters, and outputs are compared in float64. `Symmetries.checked`
-    says how. A symmetry that changes an output is an error of symjax: it is left out, and
-    `Symmetries.false` and the printed table name it.
+    With ``check`` what is found is evaluated before it is returned: random elements with either
+    determinant move random parameters, and outputs are compared in float64. Where the model is too
+    large for that, what was read of it is evaluated instead, with every index set at size 2 or 3:
+    this finds errors in what was concluded, but none in how a primitive was read. So are the
+    symmetries up to a norm's epsilon, with the epsilon at 0. `Symmetries.checked` says how. A
+    symmetry that changes an output is an error of symjax: it is left out, and `Symmetries.false`
+    and the printed table name it.
 
     Raises ValueError where ``params`` has no floating array, or has a bare Python number; where
     ``apply`` returns no array; and whatever tracing ``apply`` raises, with a hint.
@@ -81,8 +85,11 @@ def find_symmetries(
     jaxpr, kinds, data = _trace(apply, flat, structure, moving, inputs)
     names = [path_name(flat[i][0]) for i in moving]
     shapes = [tuple(flat[i][1].shape) for i in moving]
+    read = None
     try:
-        found = tabulate(_read(jaxpr, kinds), names, shapes)
+        graph = _read(jaxpr, kinds)
+        read = Reading(graph, graph.live_nodes(), names, shapes)
+        found = tabulate(graph, names, shapes)
     except Exception as error:  # the last resort: of nothing it would say it knows everything
         found = Symmetries((), {f"the whole model ({describe_error(error)})": tuple(names)})
     fixed = {path_name(path): leaf for path, leaf in flat if _is_complex(leaf)}
@@ -93,7 +100,7 @@ def find_symmetries(
     if not check:
         return found
     leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
-    return checked(found, jaxpr, leaves, data)
+    return checked(found, jaxpr, leaves, data, read)
 
 
 def _is_complex(leaf):

@@ -61,8 +61,9 @@ class Symmetries(Sequence[Symmetry]):
     alone keeps an index set from being permuted to the leaves along it. ``overlap`` is how many
     directions the listed exact groups share, so that
     ``dimension = sum of the dimensions - overlap`` counts each direction once. ``sizes`` are the
-    numbers of entries of the leaves. ``checked`` says by what the exact ones were evaluated, and
-    ``false`` holds those that it refuted: errors of symjax, which are not among the items.
+    numbers of entries of the leaves. ``checked`` says by what the exact ones were evaluated (those
+    up to epsilon by what was read, or it says that they were not), and ``false`` holds those that
+    were refuted: errors of symjax, which are not among the items.
     """
 
     items: tuple[Symmetry, ...]

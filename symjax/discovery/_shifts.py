@@ -246,10 +246,13 @@ class Shifts:
         return {canonical([(tensor.number, 1, labels)]): Fraction(1)}
 
     def _convolved(self, node, total, live, moved, other, factor):
-        """A convolution: the shift must be constant in space, and without padding stays so."""
+        """A convolution: the shift must be constant in space, and without padding stays so.
+
+        A kernel that is shifted adds sums over windows of its signal, which are not followed.
+        """
         (tensor, labels), (kernel, names) = moved, other
         own_space = set(labels) & set(node.frozen)
-        if kernel.has_data or node.traits == "padded":
+        if moved is not node.operands[0] or kernel.has_data or node.traits == "padded":
             self.relations.vanish(live)
             return
         gone = node.summed & set(names)

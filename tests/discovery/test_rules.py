@@ -102,3 +102,17 @@ def test_a_program_that_is_not_simply_called_is_not_read_as_one():
     found = symjax.find_symmetries(apply, weights(a=(3,), b=(3,)), check=False)
     assert len(found) == 0
     assert set(found.unknown) == {"pallas_call"}
+
+
+def test_a_kernel_that_is_shifted_adds_sums_over_windows():
+    """Of the signal, which no bias that is the same everywhere makes up for."""
+
+    def apply(p, x):
+        signal, kernel = p["a"].reshape(1, 1, 6), p["k"].reshape(1, 1, 3)
+        y = jax.lax.conv_general_dilated(signal, kernel, (1,), "VALID").reshape(-1)
+        return x * (y + p["b"])
+
+    params = {"a": jnp.ones(6), "k": jnp.ones(3), "b": jnp.ones(1)}
+    found = symjax.find_symmetries(apply, params, jnp.ones(4))
+    shifts = {s.leaves for s in found if s.name == "shift"}
+    assert (shifts, found.false, found.dimension) == ({("a", "b")}, (), 2)
