@@ -1,8 +1,9 @@
-"""The command line: ``python -m symjax list | run STUDY | reproduce | draw | look``."""
+"""The command line: ``python -m symjax list | run STUDY | reproduce | draw | look | verify``."""
 
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,21 +14,32 @@ import jax
 import tyro
 
 from .studies import STUDIES
+from .studies._bounds import check_options
+from .studies._load import load
 from .studies._reproduce import reproduce, watcher
-from .studies._runner import How, StudyError, draw, follow, load, look, run_study
+from .studies._result import ALL_HELD, FAILED, INTERRUPTED, NOT_ALL_HELD, WRONG_CALL
+from .studies._runner import How, StudyError, follow, run_study
+from .studies._stored import draw, look
+from .studies._verify import require_whole
 
 USAGE = """usage: python -m symjax list
        python -m symjax run STUDY [--OPTION VALUE ...] --out DIR [--resume | --overwrite]
        python -m symjax reproduce --out DIR [--seed SEED] [--resume | --overwrite]
-       python -m symjax draw DIR [--to FILE]
-       python -m symjax look DIR [--to FILE]
+       python -m symjax draw DIR [--to FILE] [--study FILE.py]
+       python -m symjax look DIR [--to FILE] [--study FILE.py]
+       python -m symjax verify DIR
 
 list       name the studies
 run        run one study; `python -m symjax run STUDY --help` names its options.
            STUDY is a name of the list, or a file of your own such as mine.py
 reproduce  run all of the paper's studies and end with one table of its statements
 draw       draw the figure of a finished study again, from what is stored
-look       write a page of a finished study that can be turned round, where it is in space"""
+look       write a page of a finished study that can be turned round, where it is in space
+verify     compare every file of a finished study with the checksums in its manifest
+
+exit status: 0 every statement held (or failed, where it is known to), 1 a study failed,
+             2 a wrong call, 3 done and not every statement held, 130 interrupted"""
+MOST_DEVICES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +55,10 @@ class Machine:
     JAX_NUM_PROCESSES and JAX_PROCESS_ID): the same command in each of them."""
 
     def __post_init__(self):
-        if self.cpu_devices is not None and self.cpu_devices < 1:
-            raise ValueError(f"`cpu_devices` must be at least 1, got {self.cpu_devices}.")
+        if self.cpu_devices is not None and not 1 <= self.cpu_devices <= MOST_DEVICES:
+            raise ValueError(
+                f"`cpu_devices` must be from 1 to {MOST_DEVICES}, got {self.cpu_devices}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +76,17 @@ class Reproduce(Target):
     seed: int = 0
     """Seed of all randomness."""
 
+    def __post_init__(self):
+        check_options(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Compare every file of a finished study with the checksums in its manifest."""
+
+    folder: tyro.conf.Positional[Path]
+    """Directory of the result."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
@@ -71,6 +96,8 @@ class Draw:
     """Directory of the result."""
     to: Path | None = None
     """The figure's file, .png, .pdf or .svg; figure.png in the directory where none is given."""
+    study: Path | None = None
+    """The file of a study of one's own, which is executed; it must be the one that was run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,46 +108,74 @@ class Look:
     """Directory of the result."""
     to: Path | None = None
     """The page's file; STUDY.html in the directory where none is given."""
+    study: Path | None = None
+    """The file of a study of one's own, which is executed; it must be the one that was run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 a study failed, 2 a wrong call."""
+    """Run the command line; returns the exit status, which ``python -m symjax`` explains."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale may not know every letter
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
     except StudyError as error:
-        print(f"symjax: error: {error}", file=sys.stderr)
-        return 2
+        return _say(str(error), WRONG_CALL)
+    except BrokenPipeError:
+        # Python would try to write what is left once more.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _say("the output was closed before all was printed.", FAILED)
+    except MemoryError as error:
+        return _say(f"out of memory: {error or 'no more can be had'}.", FAILED)
     except KeyboardInterrupt as error:
         said = str(error) or "interrupted; nothing half-written was left"
         print(f"symjax: {said}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+
+
+def _say(error: str, status: int) -> int:
+    """One line on stderr, whatever is in the message."""
+    with contextlib.suppress(OSError):
+        print(f"symjax: error: {' '.join(error.split())}", file=sys.stderr)
+    return status
 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
-        return 0
+        return ALL_HELD
     command, rest = words[0], words[1:]
-    if command == "list":
-        return _list(rest)
-    if command == "run":
-        return _run(rest)
-    if command == "reproduce":
-        target, how, machine = _parse_all(
-            [Reproduce, How, Machine], rest, "python -m symjax reproduce", "Run every study."
-        )
-        _settle(machine)
-        return 0 if reproduce(target.out, seed=target.seed, how=how, watch=watcher()) else 1
-    if command == "draw":
-        asked = _parse(Draw, rest, "python -m symjax draw")
-        print(draw(asked.folder, asked.to))
-        return 0
-    if command == "look":
-        asked = _parse(Look, rest, "python -m symjax look")
-        print(look(asked.folder, asked.to))
-        return 0
-    raise StudyError(f"no command {command!r}; expected list, run, reproduce, draw or look.")
+    prog = f"python -m symjax {command}"
+    match command:
+        case "list":
+            return _list(rest)
+        case "run":
+            return _run(rest)
+        case "reproduce":
+            target, how, machine = _parse_all(
+                [Reproduce, How, Machine], rest, prog, "Run every study."
+            )
+            _settle(machine)
+            return reproduce(target.out, seed=target.seed, how=how, watch=watcher())
+        case "draw":
+            asked = _parse(Draw, rest, prog)
+            print(draw(asked.folder, asked.to, asked.study))
+            return ALL_HELD
+        case "look":
+            asked = _parse(Look, rest, prog)
+            print(look(asked.folder, asked.to, asked.study))
+            return ALL_HELD
+        case "verify":
+            stored = require_whole(_parse(Verify, rest, prog).folder)
+            print(f"{stored['title']}: all {len(stored['files'])} files are as they were written")
+            return ALL_HELD
+    raise StudyError(
+        f"no command {command!r}; expected list, run, reproduce, draw, look or verify."
+    )
 
 
 def _list(rest: list[str]) -> int:
@@ -129,13 +184,13 @@ def _list(rest: list[str]) -> int:
     width = max(map(len, STUDIES))
     for name, title in STUDIES.items():
         print(f"{name:<{width}}  {title}")
-    return 0
+    return ALL_HELD
 
 
 def _run(rest: list[str]) -> int:
     if not rest or rest[0] in ("-h", "--help"):
         print(f"{USAGE}\n\nstudies: {', '.join(STUDIES)}")
-        return 0
+        return ALL_HELD
     if rest[0].startswith("-"):
         raise StudyError(f"run needs a study before {rest[0]}; one of {', '.join(STUDIES)}.")
     name = rest[0]
@@ -149,11 +204,11 @@ def _run(rest: list[str]) -> int:
     _settle(machine)
     if jax.process_index():
         follow(name, config, how)
-        return 0
-    run_study(name, config, target.out, how, watcher()(name))
-    print((target.out / "report.txt").read_text(), end="")
+        return ALL_HELD
+    result = run_study(name, config, target.out, how, watcher()(name))
+    print((target.out / "report.txt").read_text(encoding="utf-8"), end="")
     print(f"\nwritten to {target.out}")
-    return 0
+    return ALL_HELD if result.as_expected else NOT_ALL_HELD
 
 
 def _settle(machine: Machine) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._pieces import joined
 from ._result import Data, StudyError
 
 FORMAT, ROWS = 3, 1 << 16
@@ -52,7 +53,7 @@ class Stored(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def write_networks(path: Path, pieces: Iterable[tuple[int, Data]], networks: int) -> None:
+def write_networks(path: Path, pieces: Iterable[Data], networks: int) -> None:
     """Write the arrays of all networks; what is held at once is one piece and ``ROWS`` rows."""
     import zarr
 
@@ -99,7 +100,7 @@ def _array(group: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
 
 def _describe(path: Path, unit: str, sizes: dict[str, int]) -> None:
     """Put the dimensions' names and the meaning, ``(network, time) meaning``, into an array."""
-    about = json.loads(path.read_text())
+    about = json.loads(path.read_text(encoding="utf-8"))
     axes, _, meaning = unit.removeprefix("(").partition(")")
     names = [axis.strip() for axis in axes.split(",") if axis.strip()]
     shape = about["shape"]
@@ -112,27 +113,23 @@ def _describe(path: Path, unit: str, sizes: dict[str, int]) -> None:
             sizes[names[i]] = size
     about["dimension_names"] = names
     about["attributes"] = {"long_name": meaning.strip()}
-    path.write_text(json.dumps(about, indent=2))
+    path.write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 
-def _joined(pieces: Iterable[tuple[int, Data]]) -> Iterator[tuple[int, Data]]:
-    """The pieces joined to ``ROWS`` rows each, but for the last."""
+def _joined(pieces: Iterable[Data]) -> Iterator[tuple[int, Data]]:
+    """The pieces joined to ``ROWS`` rows each, but for the last; with the row each begins at."""
     held: list[Data] = []
     begin = end = 0
-    for start, piece in pieces:
+    for piece in filter(None, pieces):
         held.append(piece)
-        end = start + len(next(iter(piece.values())))
+        end += len(next(iter(piece.values())))
         while end - begin >= ROWS:
-            joined = _concatenate(held)
-            yield begin, {name: values[:ROWS] for name, values in joined.items()}
+            whole = joined(held)
+            yield begin, {name: values[:ROWS] for name, values in whole.items()}
             begin += ROWS
-            held = [{name: values[ROWS:] for name, values in joined.items()}]
+            held = [{name: values[ROWS:] for name, values in whole.items()}]
     if end > begin:
-        yield begin, _concatenate(held)
-
-
-def _concatenate(pieces: list[Data]) -> Data:
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        yield begin, joined(held)
 
 
 @contextlib.contextmanager

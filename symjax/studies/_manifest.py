@@ -7,11 +7,13 @@ import importlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from ._files import FORMAT, digest_of_file
 from ._result import Result
 from ._sampling import Study
 
@@ -26,10 +28,8 @@ PACKAGES = (
     "matplotlib",
     "zarr",
 )
-
-
-FORMAT = 1
-"""Of the log and the dataset; a change makes older unfinished runs another run."""
+ERRORS = 1000
+"""Networks put aside whose errors the manifest lists; the dataset has all their numbers."""
 
 
 def identity(
@@ -56,7 +56,9 @@ def identity(
             "symjax": importlib.import_module(__name__.split(".")[0]).__version__,
             **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
         },
-        "sources": _digest_of_sources(Path(name) if name.endswith(".py") else None),
+        "sources": _digest_of_sources(),
+        # Of a study of one's own, which no package holds.
+        "file": digest_of_file(Path(name)) if name.endswith(".py") else "",
     }
 
 
@@ -66,6 +68,7 @@ def manifest(
     result: Result,
     seconds: dict[str, float],
     identity: dict[str, Any],
+    aside: Mapping[int, str],
 ) -> dict[str, Any]:
     """The description of a result, as plain values for JSON."""
     device = jax.devices()[0]
@@ -95,6 +98,10 @@ def manifest(
         },
         "statements": [dataclasses.asdict(statement) for statement in result.statements],
         "notes": result.notes,
+        "put_aside": {
+            "networks": len(aside),
+            "errors": {str(i): aside[i] for i in sorted(aside)[:ERRORS]},
+        },
         "identity": identity,
     }
 
@@ -102,7 +109,7 @@ def manifest(
 def _processor() -> str:
     """The model of the processor, whose instructions decide the last bits."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         return next(
             line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
         )
@@ -110,14 +117,9 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _digest_of_sources(study: Path | None) -> str:
-    """A digest of symjax's own source files: a revision, also where there is no repository.
-
-    With the file of a study that lies outside of them.
-    """
+def _digest_of_sources() -> str:
+    """A digest of symjax's own source files: a revision, also where there is no repository."""
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    if study is not None:
-        digest.update(study.read_bytes())
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -2,14 +2,23 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._result import Result, Statement
 
+SHOWN = 10
+"""Networks put aside whose errors the report shows."""
 
-def report(description: dict[str, Any], result: Result, means: str = "") -> str:
-    """The text report of one study; ``means`` is a table of what was measured on the networks."""
+
+def report(
+    description: Mapping[str, Any], result: Result, means: str, aside: Mapping[int, str]
+) -> str:
+    """The text report of one study.
+
+    ``means`` is a table of what was measured on the networks, ``aside`` has those it could not be
+    measured on.
+    """
     configuration = ", ".join(f"{k} = {v}" for k, v in description["configuration"].items())
     lines = [
         f"{description['study']}: {description['title']}",
@@ -19,14 +28,14 @@ def report(description: dict[str, Any], result: Result, means: str = "") -> str:
         "",
     ]
     for statement in result.statements:
-        verdict = "held" if statement.held else "did NOT hold"
-        lines.append(
-            f"{statement.name}: {verdict} on {statement.held_on} of {statement.networks}; "
-            f"worst margin {margin(statement)}"
-        )
+        lines.append(f"{statement.name}: {counts(statement)}; worst margin {margin(statement)}")
         lines.extend(
             textwrap.wrap(statement.detail, 88, initial_indent="    ", subsequent_indent="    ")
         )
+    if aside:
+        lines.extend(["", f"Put aside, since they cannot be measured: {len(aside)} networks"])
+        lines.extend(f"- network {i}: {aside[i]}" for i in sorted(aside)[:SHOWN])
+        lines.extend(["- and more: see manifest.json"] if len(aside) > SHOWN else [])
     if result.notes:
         lines.extend(["", "Notes"])
     for note in result.notes:
@@ -36,19 +45,35 @@ def report(description: dict[str, Any], result: Result, means: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def counts(s: Statement) -> str:
+    """The verdict in words, with how many were tried, held, failed and are undefined."""
+    if s.held:
+        return f"held on {s.held_on} of {s.networks}"
+    return (
+        f"{s.verdict}: tried {s.networks}, held {s.held_on}, failed {s.failed}, "
+        f"undefined {s.undefined}"
+    )
+
+
 def margin(statement: Statement) -> str:
-    """The worst margin to three digits; a count that came out right has none."""
-    return "exact" if math.isnan(statement.worst_margin) else f"{statement.worst_margin:.3g}"
+    """The worst margin to three digits; whole numbers that came out right have none."""
+    worst = statement.worst_margin
+    if worst is None:
+        return "exact" if statement.held else "none"
+    return "not a number" if math.isnan(worst) else f"{worst:.3g}"
 
 
 def table(rows: Sequence[tuple[str, Statement]]) -> str:
-    """All statements of several studies, aligned: statement, study, tried, held, worst margin."""
-    cells = [("statement", "study", "tried", "held on", "held", "worst margin")]
+    """All statements of several studies, aligned, with their counts and worst margins."""
+    cells: list[tuple[str, ...]] = [
+        ("statement", "study", "tried", "held", "failed", "undefined", "all", "worst margin")
+    ]
     for study, s in rows:
-        verdict = "yes" if s.held else "NO"
-        cells.append((s.name, study, str(s.networks), str(s.held_on), verdict, margin(s)))
+        verdict = "yes" if s.held else "NO" if s.decided else "?"
+        numbers = map(str, (s.networks, s.held_on, s.failed, s.undefined))
+        cells.append((s.name, study, *numbers, verdict, margin(s)))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    numeric = {2, 3, 5}
+    numeric = {2, 3, 4, 5, 7}
     lines = [
         "  ".join(
             cell.rjust(width) if i in numeric else cell.ljust(width)

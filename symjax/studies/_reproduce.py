@@ -1,6 +1,5 @@
 """All studies of the paper in one go, ending with one table of its statements."""
 
-import json
 import os
 import sys
 import textwrap
@@ -8,12 +7,15 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from . import APART, STUDIES
-from ._log import replace_file
-from ._report import table
-from ._result import Statement, StudyError
-from ._runner import How, check_target, load, run_study
+from ._files import MANIFEST, as_json, replace_file, sealed, told
+from ._load import load
+from ._lock import NAME as LOCK, Lock
+from ._report import counts, table
+from ._result import ALL_HELD, FAILED, NOT_ALL_HELD, Statement, StudyError
+from ._runner import How, check_target, run_study
 
 MARK = "reproduce"
 
@@ -30,29 +32,41 @@ def reproduce(
     how: How | None = None,
     say: Callable[[str], None] = print_at_once,
     watch: Callable[[str], Callable[[float, str], None]] | None = None,
-) -> bool:
+) -> int:
     """Run every study of the paper at its default size under ``out``/<study>, and say what held.
 
     ``say`` takes finished lines, ``watch(study)`` gives that study's progress callable. A study
-    that fails is reported and the others still run. Returns whether all of them ran.
+    that fails is reported and the others still run. Returns the exit status: `ALL_HELD`, `FAILED`
+    where a study did not run, or `NOT_ALL_HELD`.
 
     Raises:
         StudyError: for an ``out`` that cannot be used or a missing package, before any work.
     """
     out, how = Path(out), how or How()
     # Studies that an interrupted run finished are no obstacle.
-    check_target(out, MARK, how.overwrite, ignore=STUDIES)
+    check_target(out, MARK, how, ignore=(*STUDIES, LOCK))
     modules = {name: load(name) for name in STUDIES if name not in APART}
     for name in modules:
-        check_target(out / name, name, how.overwrite)
+        check_target(out / name, name, how)
+    with Lock(out):
+        return _reproduce(modules, out, seed, how, say, watch or (lambda name: None))
+
+
+def _reproduce(
+    modules: dict[str, ModuleType],
+    out: Path,
+    seed: int,
+    how: How,
+    say: Callable[[str], None],
+    watch: Callable[[str], Callable[[float, str], None] | None],
+) -> int:
     rows: list[tuple[str, Statement]] = []
     failed, seconds = [], {}
     begin = time.perf_counter()
     for name, module in modules.items():
         start = time.perf_counter()
         try:
-            config, progress = module.Config(seed=seed), watch(name) if watch else None
-            result = run_study(name, config, out / name, how, progress)
+            result = run_study(name, module.Config(seed=seed), out / name, how, watch(name))
         except StudyError:
             raise
         except Exception:
@@ -64,21 +78,20 @@ def reproduce(
         say(f"{name:<10} {seconds[name]:6.1f} s  {out / name}")
     text = _summary(rows, failed, time.perf_counter() - begin)
     mark = {"study": MARK, "seed": seed, "seconds": seconds, "failed": failed}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with told(f"--out {out}"):
         replace_file(out / "summary.txt", text + "\n")
-        replace_file(out / "manifest.json", json.dumps(mark, indent=2) + "\n")
-    except OSError as error:
-        raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
+        replace_file(out / MANIFEST, as_json(sealed(mark)))
     say("\n" + text)
-    return not failed
+    if failed:
+        return FAILED
+    return ALL_HELD if all(s.as_expected for _, s in rows) else NOT_ALL_HELD
 
 
 def _summary(rows: list[tuple[str, Statement]], failed: list[str], seconds: float) -> str:
     lines = [table(rows), "", f"{len(rows)} statements, {seconds:.0f} s."]
     for study, statement in rows:
         if not statement.held:
-            why = f"{statement.name} ({study}) did not hold: {statement.detail}"
+            why = f"{statement.name} ({study}) {counts(statement)}. {statement.detail}"
             lines.extend(["", *textwrap.wrap(why, 96)])
     if failed:
         lines.append(f"Studies that failed: {', '.join(failed)}.")

@@ -1,41 +1,38 @@
 """Run a study and put its result in a directory: in steps that survive a kill, and whole at last.
 
-``out/unfinished`` holds the chunks committed so far; ``out`` itself shows a result when all of it
-is there, manifest.json last.
+``out/unfinished`` holds the chunks committed so far, and at last the whole result, until that is
+moved to ``out``, manifest.json last.
 """
 
-import contextlib
 import dataclasses
-import difflib
-import functools
-import importlib
-import importlib.util
-import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from . import STUDIES
+from ._bounds import check_options, require_disk
 from ._dataset import Stored, finish, write_networks
-from ._log import Log, replace_file, require_same
-from ._look import page
+from ._files import DISCARDED, MANIFEST, as_json, checksums, read_manifest, replace_file, sealed
+from ._load import full_name, load, networks_of, title_of
+from ._lock import NAME as LOCK, Lock
+from ._log import PROGRESS, Log, require_same
 from ._manifest import identity, manifest
+from ._pieces import PUT_ASIDE, Kinds, Piece, arrays, no_exit
 from ._report import report
-from ._result import Progress, Result, Statement, StudyError as StudyError
+from ._result import Data, Progress, Result, Statement, StudyError as StudyError
 from ._sampling import Study, sample
-from ._statistics import Running, Summary, exact, parse_until, table
+from ._statistics import Running, exact, parse_until, table
+from ._together import agree, agree_on
+from ._verify import require_whole
 
 UNFINISHED = "unfinished"
-FAILED = -1
+OURS = (UNFINISHED, LOCK, DISCARDED)
+"""What a run may leave in ``out`` beside a result."""
 SECONDS_BETWEEN_TABLES = 10.0
 
 
@@ -44,7 +41,7 @@ class How:
     """How a study is run; nothing here but ``until`` changes a number."""
 
     overwrite: bool = False
-    """Replace a result of another study or an unfinished run, or write among other files."""
+    """Write among files that are not of this study, and remove what an unfinished run left."""
     resume: bool = False
     """Go on where a run of the same command ended; begin one where there is none."""
     chunk: int = 1024
@@ -55,66 +52,51 @@ class How:
     def __post_init__(self):
         if self.chunk < 1:
             raise ValueError(f"`chunk` must be at least 1, got {self.chunk}.")
+        check_options(self)
         if self.overwrite and self.resume:
             raise ValueError("`overwrite` and `resume` exclude each other.")
 
 
-def load(name: str) -> ModuleType:
-    """The module of a study; StudyError for a name that is not one, or a missing package.
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One study with all that it is run with, checked."""
 
-    A name that ends in .py is the file of a study of one's own.
+    module: ModuleType
+    config: Any
+    study: Study
+    how: How
+    until: dict[str, float]
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, config: Any, how: How) -> "_Run":
+        """StudyError for options, quantities or sizes that cannot be run."""
+        module, name = load(name), full_name(name)
+        try:
+            check_options(config)
+            study = networks_of(module, config)
+            until = parse_until(how.until, study.scalars())
+            study.require_room(how.chunk)
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+        about = identity(name, config, study, until, how.chunk)
+        return cls(module, config, study, how, until, about)
+
+    def require_disk(self, out: Path) -> None:
+        """StudyError where the arrays of all networks do not fit on the disk."""
+        if not self.until:  # or it may stop long before
+            try:
+                require_disk(self.study.bytes(), out, f"{self.study.networks} networks")
+            except ValueError as error:
+                raise StudyError(str(error)) from error
+
+
+def check_target(out: Path, name: str, how: How, ignore: Collection[str] = ()) -> None:
+    """StudyError unless ``out`` is free, empty, or holds an earlier result of the same study.
+
+    To resume, what an unfinished run left will do: it was allowed to begin, and what it had begun
+    to move to its place may lack a manifest.
     """
-    if name.endswith(".py"):
-        path = Path(full_name(name))
-        if not path.is_file():
-            raise StudyError(f"there is no file {path}.")
-        return _from_source(path, path.read_bytes())
-    if name not in STUDIES:
-        close = difflib.get_close_matches(name, STUDIES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise StudyError(f"there is no study {name!r}.{hint} The studies: {', '.join(STUDIES)}.")
-    module = importlib.import_module(f"{__package__}.{name}")
-    for package in ("matplotlib", "zarr", *getattr(module, "REQUIRES", ())):
-        if importlib.util.find_spec(package) is None:
-            wanted = {"sklearn": "scikit-learn"}.get(package, package)
-            raise StudyError(
-                f"study {name!r} needs {wanted}: pip install 'symjax-symmetry[studies]'"
-            )
-    return module
-
-
-def full_name(name: str) -> str:
-    """The name under which a result is stored: a file's is its full path."""
-    return str(Path(name).resolve()) if name.endswith(".py") else name
-
-
-def title_of(module: ModuleType) -> str:
-    """One line about a study; of one's own, the first line of the file's docstring."""
-    package, _, name = module.__name__.rpartition(".")
-    if package == __package__:
-        return STUDIES[name]
-    return (module.__doc__ or name).strip().splitlines()[0].rstrip(".")
-
-
-@functools.cache  # a Config is an instance of one class, for as long as the file is the same
-def _from_source(path: Path, source: bytes) -> ModuleType:
-    module = ModuleType(f"_study_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and tyro look there
-    exec(compile(source, str(path), "exec"), module.__dict__)
-    parts = ("Config", "draw", *(() if hasattr(module, "run") else ("study", "conclude")))
-    if missing := [part for part in parts if not hasattr(module, part)]:
-        raise StudyError(f"{path} is no study: it has no {' and no '.join(missing)}.")
-    return module
-
-
-def networks_of(module: ModuleType, config: Any) -> Study:
-    """What a study measures on networks; none for one that runs as a whole."""
-    return module.study(config) if hasattr(module, "study") else Study()
-
-
-def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] = ()) -> None:
-    """StudyError unless ``out`` is free, empty, or holds an earlier result of the same study."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -123,12 +105,14 @@ def check_target(out: Path, name: str, overwrite: bool, ignore: Collection[str] 
         entries = os.listdir(out)
     except OSError as error:
         raise StudyError(f"--out {out} cannot be read: {error.strerror}.") from error
-    if overwrite or all(entry in ignore or entry == UNFINISHED for entry in entries):
+    if how.overwrite or (how.resume and UNFINISHED in entries):
         return
-    earlier = (_manifest_of(out) or {}).get("study")
+    if all(entry in ignore or entry in OURS for entry in entries):
+        return
+    earlier = (read_manifest(out) or {}).get("study")
     if earlier != name:
         holds = f"a result of {earlier!r}" if earlier else "files that are not a study's result"
-        raise StudyError(f"--out {out} holds {holds}; choose another, or add --overwrite.")
+        raise StudyError(f"--out {out} holds {holds}; choose another --out.")
 
 
 def run_study(
@@ -141,46 +125,87 @@ def run_study(
     process 0 calls this and every other one `follow`.
 
     Raises:
-        StudyError: for a study that does not exist, an ``out`` that cannot be written or that holds
-            something else, another run to resume, or a missing package; before any work is done.
+        StudyError: for a study that does not exist, an ``out`` that cannot be written, that another
+            process writes to or that holds something else, another run to resume, or a missing
+            package, before any work is done; and for a study that returns what it must not.
     """
-    module, out, how, name = load(name), Path(out), how or How(), full_name(name)
+    out, how = Path(out), how or How()
+    run = _Run.of(name, config, how)
     progress = progress or (lambda fraction, message: None)
-    study = networks_of(module, config)
-    try:
-        scalars = study.scalars()
-        until = parse_until(how.until, scalars)
-        log = Log(out / UNFINISHED, identity(name, config, study, until, how.chunk))
-        check_target(out, name, how.overwrite)
-        if how.resume and (earlier := _manifest_of(out)):
-            require_same(out, earlier["identity"], log.identity)
-            log.remove()
-            agree(study.networks)
-            return _finished(module, earlier, out)
-        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-        done = _open(log, how)
-    except StudyError:
-        agree(FAILED)
-        raise
-    try:
-        wall, processor = time.perf_counter(), time.process_time()
-        networks = _compute(study, log, done, how.chunk, until, progress)
-        result = _write(log, module, config, networks, progress)
-        seconds = {
-            "wall_seconds": round(time.perf_counter() - wall, 2),
-            # All threads together, and the same on a busy machine.
-            "processor_seconds": round(time.process_time() - processor, 2),
-        }
-        means = {name: exact(result.data[name]) for name in scalars} if networks > 1 else {}
-        _publish(log, out, title_of(module), config, result, seconds, means)
-    except BaseException:
-        if not log.exists():
-            log.remove()
-            with contextlib.suppress(OSError):
-                for folder in missing:
-                    folder.rmdir()
-        raise
+    if out.exists() and not out.is_dir():
+        raise StudyError(f"--out {out} is a file; expected a directory to write to.")
+    run.require_disk(out)
+    with Lock(out):
+        log = Log(out / UNFINISHED, run.identity)
+        shutil.rmtree(out / DISCARDED, ignore_errors=True)
+        if how.resume and _already_there(log, out):
+            agree_on(run.identity)
+            agree(run.study.networks)
+            return _finished(run.module, out)
+        done = _open(log, how, out)
+        try:
+            agree_on(run.identity)
+            result = _run(run, log, done, out, progress)
+        except BaseException:
+            if not log.exists():
+                log.remove()
+            raise
     progress(1.0, "done")
+    return result
+
+
+def _already_there(log: Log, out: Path) -> bool:
+    """Whether the result is whole in ``out``; moved there now, if that was all that was left."""
+    if log.complete():
+        stored = read_manifest(log.folder / "result") or {}
+        require_same(log.folder, stored.get("identity", {}), log.identity)
+        _publish(log, out)
+    unfinished = log.exists()
+    stored = read_manifest(out)
+    if stored is None or "identity" not in stored:
+        return False
+    same = stored["identity"] == log.plain_identity
+    if not unfinished:
+        require_same(out, stored["identity"], log.identity)
+    if not same:
+        return False  # of another run, which the unfinished one is to replace
+    try:
+        require_whole(out)
+    except StudyError:
+        if unfinished:
+            return False  # damaged, and the networks are at hand
+        raise
+    if log.owned():
+        log.remove()
+    return True
+
+
+def _open(log: Log, how: How, out: Path) -> int:
+    """The networks that are there already: an earlier run's, or none in a new log."""
+    if log.exists() and not how.overwrite:
+        if not how.resume:
+            raise StudyError(
+                f"{log.folder} is of an unfinished run; add --resume to go on with it, or choose "
+                "another --out."
+            )
+        return log.check()
+    check_target(out, log.identity["study"], how)
+    log.begin()
+    return 0
+
+
+def _run(run: _Run, log: Log, done: int, out: Path, progress: Progress) -> Result:
+    wall, processor = time.perf_counter(), time.process_time()
+    networks = _compute(run, log, done, progress)
+    aside = {i: error for piece in log.pieces() for i, error in piece.aside.items()}
+    result = _write(log, run, networks, aside, progress)
+    seconds = {
+        "wall_seconds": round(time.perf_counter() - wall, 2),
+        # All threads together, and the same on a busy machine.
+        "processor_seconds": round(time.process_time() - processor, 2),
+    }
+    _describe(log, run, result, seconds, aside)
+    _publish(log, out)
     return dataclasses.replace(result, data=Stored(out / "data.zarr"))
 
 
@@ -188,117 +213,35 @@ def follow(name: str, config: Any, how: How) -> None:
     """The part of every process but the first: compute along, write nothing.
 
     Raises:
-        StudyError: where process 0 refused the run, and says why there.
+        StudyError: where this process was started with anything else than process 0.
     """
-    study = networks_of(load(name), config)
-    start = agree(0)
-    if start == FAILED:
-        raise StudyError("process 0 refused the run.")
-    for _ in sample(study, start, how.chunk):
+    run = _Run.of(name, config, how)
+    agree_on(run.identity)
+    for _ in sample(run.study, agree(0), how.chunk):
         if agree(0):
             break
 
 
-def agree(value: int) -> int:
-    """Process 0's value, on every process."""
-    if jax.process_count() == 1:
-        return value
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def draw(out: Path, to: Path | None = None) -> Path:
-    """Draw the figure of a stored result again, from its arrays alone; returns where it is.
-
-    Raises:
-        StudyError: where ``out`` holds no result, or a damaged one, or ``to`` cannot be written.
-    """
-    _, module = _stored(out)
-    figure = module.draw(Stored(Path(out) / "data.zarr"))
-    to = Path(to or Path(out) / "figure.png")
-    try:
-        figure.savefig(to, dpi=150, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{to} cannot be written: {error}.") from error
-    return to
-
-
-def look(out: Path, to: Path | None = None) -> Path:
-    """Write the page of a stored result that can be turned round, one HTML file; returns where.
-
-    Raises:
-        StudyError: as `draw`, for a study without such a page, and where Plotly is missing.
-    """
-    stored, module = _stored(out)
-    name = Path(stored["study"]).stem
-    if not hasattr(module, "look"):
-        raise StudyError(
-            f"nothing in {name} is three-dimensional; its figure is {Path(out) / 'figure.png'}."
-        )
-    if importlib.util.find_spec("plotly") is None:
-        raise StudyError("look needs plotly: pip install 'symjax-symmetry[studies]'")
-    try:
-        panels = module.look(Stored(Path(out) / "data.zarr"))
-    except KeyError as error:
-        raise StudyError(
-            f"{out} has no array {error}: an older version wrote it. Run the study again."
-        ) from None
-    to = Path(to or Path(out) / f"{name}.html")
-    try:
-        to.write_text(page(f"{name}: {stored['title']}", panels), encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"{to} cannot be written: {error}.") from error
-    return to
-
-
-def _stored(out: Path) -> tuple[dict[str, Any], ModuleType]:
-    """The manifest of a stored result, and the module of its study."""
-    stored = _manifest_of(Path(out))
-    if stored is None or "study" not in stored:
-        raise StudyError(f"{out} holds no finished study.")
-    return stored, load(stored["study"])
-
-
-def _open(log: Log, how: How) -> int:
-    """The networks that are there already: an earlier run's, or none in a new log."""
-    if log.exists() and not how.overwrite:
-        if not how.resume:
-            raise StudyError(
-                f"{log.folder} is of an unfinished run; add --resume to go on with it, or "
-                "--overwrite to begin anew."
-            )
-        return log.check()
-    log.begin()
-    return 0
-
-
-def _compute(
-    study: Study,
-    log: Log,
-    done: int,
-    chunk: int,
-    until: dict[str, float],
-    progress: Progress,
-) -> int:
+def _compute(run: _Run, log: Log, done: int, progress: Progress) -> int:
     """Commit chunk after chunk; returns how many networks there are at the end."""
-    running, pace = Running(), _Pace(study.networks, next(iter(until), None))
-    for start, piece in log.pieces():
-        running.add(start, piece)
+    study, running, kinds = run.study, Running(), Kinds()
+    pace = _Pace(study.networks, next(iter(run.until), None))
+    for piece in log.pieces():
+        _check(piece, kinds)
+        running.add(piece)
     if study.networks:
         progress(0.0, "compiling")
     try:
-        start = agree(study.networks if running.meets(until) else done)
-        for begin, piece in sample(study, start, chunk):
-            try:
-                log.commit(begin, piece)
-            except StudyError:
-                agree(True)
-                raise
-            running.add(begin, piece)
+        start = agree(study.networks if running.meets(run.until) else done)
+        for piece in sample(study, start, run.how.chunk):
+            _check(piece, kinds)
+            log.commit(piece)
+            running.add(piece)
             progress(*pace.tell(running))
             if pace.table_is_due():
                 names = {name: running[name] for name in running.names()}
-                replace_file(log.folder / "progress.txt", table(names) + "\n")
-            if agree(running.meets(until)):
+                replace_file(log.folder / PROGRESS, table(names) + "\n")
+            if agree(running.meets(run.until)):
                 break
     except (KeyboardInterrupt, StudyError) as error:
         if not running.total:
@@ -308,6 +251,16 @@ def _compute(
             f"{log.folder}; the same command with --resume goes on from there."
         ) from error
     return running.total
+
+
+def _check(piece: Piece, kinds: Kinds) -> None:
+    """StudyError for a piece unlike the first one, and where no network of that can be measured."""
+    where = f"networks {piece.start} to {piece.stop - 1}"
+    if piece.rows:
+        _ = kinds.check(piece.data, piece.rows, where)
+    elif not piece.start:
+        network, error = next(iter(piece.aside.items()))
+        raise StudyError(f"{where}: none can be measured. Network {network}: {error}")
 
 
 class _Pace:
@@ -340,63 +293,84 @@ class _Pace:
         return due
 
 
-def _write(log: Log, module: ModuleType, config: Any, networks: int, progress: Progress) -> Result:
+def _write(log: Log, run: _Run, networks: int, aside: dict[int, str], progress: Progress) -> Result:
     """The arrays of all networks as one dataset, and what the study concludes from them."""
-    work = log.folder / "result"
+    work = log.work
     shutil.rmtree(work, ignore_errors=True)
     try:
-        write_networks(work / "data.zarr", log.pieces(), networks)
-        if networks:
-            result = module.conclude(config, Stored(work / "data.zarr"))
-        else:
-            result = module.run(config, progress)
-        about = log.identity | {"title": title_of(module), "seed": config.seed}
-        finish(work / "data.zarr", result.data, result.units, about)
+        data = (piece.data for piece in log.pieces())
+        write_networks(work / "data.zarr", data, networks - len(aside))
+        with no_exit("the result was concluded"):
+            if run.study.networks:
+                result = run.module.conclude(run.config, Stored(work / "data.zarr"))
+            else:
+                result = run.module.run(run.config, progress)
+        more = _more(result, Stored(work / "data.zarr"), aside)
+        about = run.identity | {"title": title_of(run.module), "seed": run.config.seed}
+        finish(work / "data.zarr", more, result.units, about)
     except OSError as error:
         raise StudyError(
             f"{work} cannot be written: {error.strerror or error}. All networks are safe; the same "
             "command with --resume writes them again."
         ) from error
-    return dataclasses.replace(result, data=Stored(work / "data.zarr"))
+    statements = [s.without(len(aside)) if aside else s for s in result.statements]
+    return dataclasses.replace(result, data=Stored(work / "data.zarr"), statements=statements)
 
 
-def _finished(module: ModuleType, manifest: dict[str, Any], out: Path) -> Result:
+def _more(result: Any, networks: Data, aside: dict[int, str]) -> dict[str, np.ndarray]:
+    """The arrays that a study adds to those of its networks, and the numbers of those put aside."""
+    if not isinstance(result, Result):
+        raise StudyError(f"conclude returned {type(result).__name__}; expected a Result.")
+    found = arrays(result.data, "conclude") if result.data else {}
+    if twice := sorted(found.keys() & set(networks)):
+        raise StudyError(f"conclude returned {', '.join(twice)}, which the networks have already.")
+    if aside:
+        found[PUT_ASIDE] = np.array(sorted(aside), np.int64)
+    return found
+
+
+def _finished(module: ModuleType, out: Path) -> Result:
     """The result that is stored in ``out``."""
-    statements = [Statement(**row) for row in manifest["statements"]]
-    units = {name: array["axes_and_unit"] for name, array in manifest["arrays"].items()}
-    return Result(Stored(out / "data.zarr"), statements, module.draw, manifest["notes"], units)
+    stored = read_manifest(out) or {}
+    rows = [row | {"worst_margin": _number(row["worst_margin"])} for row in stored["statements"]]
+    units = {name: array["axes_and_unit"] for name, array in stored["arrays"].items()}
+    statements = [Statement(**row) for row in rows]
+    return Result(Stored(out / "data.zarr"), statements, module.draw, stored["notes"], units)
 
 
-def _publish(
-    log: Log,
-    out: Path,
-    title: str,
-    config: Any,
-    result: Result,
-    seconds: dict[str, float],
-    means: dict[str, Summary],
+def _number(stored: Any) -> float | None:
+    return None if stored is None else float(stored)
+
+
+def _describe(
+    log: Log, run: _Run, result: Result, seconds: dict[str, float], aside: dict[int, str]
 ) -> None:
-    """Draw, report, and move all to ``out``; manifest.json goes first and comes last."""
-    work = log.folder / "result"
-    description = manifest(title, config, result, seconds, log.identity)
-    description["means"] = {name: dataclasses.asdict(mean) for name, mean in means.items()}
+    """Draw, report, and write the manifest with the checksums of all; then the result is whole."""
+    scalars = run.study.scalars() if run.study.networks > 1 else []
+    means = {name: exact(result.data[name]) for name in scalars}
+    about = manifest(title_of(run.module), run.config, result, seconds, log.identity, aside)
+    about["means"] = {name: dataclasses.asdict(mean) for name, mean in means.items()}
     try:
-        result.figure(result.data).savefig(work / "figure.png", dpi=150, bbox_inches="tight")
-        (work / "report.txt").write_text(report(description, result, table(means) if means else ""))
-        (work / "manifest.json").write_text(json.dumps(description, indent=2, default=str) + "\n")
-        (out / "manifest.json").unlink(missing_ok=True)
-        for entry in sorted(os.listdir(work), key=lambda entry: entry == "manifest.json"):
-            if (out / entry).is_dir():
-                shutil.rmtree(out / entry)
-            os.replace(work / entry, out / entry)
+        with no_exit("the figure was drawn"):
+            figure = result.figure(result.data)
+        figure.savefig(log.work / "figure.png", dpi=150, bbox_inches="tight")
+        text = report(about, result, table(means) if means else "", aside)
+        replace_file(log.work / "report.txt", text)
+        about["files"] = checksums(log.work)
+        replace_file(log.work / MANIFEST, as_json(sealed(about)))
+        log.finish()
     except OSError as error:
-        raise StudyError(f"--out {out} cannot be written: {error.strerror or error}.") from error
-    log.remove()
+        raise StudyError(
+            f"{log.work} cannot be written: {error.strerror or error}. All networks are safe; the "
+            "same command with --resume goes on from there."
+        ) from error
 
 
-def _manifest_of(out: Path) -> dict[str, Any] | None:
+def _publish(log: Log, out: Path) -> None:
     try:
-        found = json.loads((out / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        log.publish(out)
+    except OSError as error:
+        raise StudyError(
+            f"--out {out} cannot be written: {error.strerror or error}. The result is safe in "
+            f"{log.folder}; the same command with --resume moves it to its place."
+        ) from error

@@ -10,7 +10,10 @@ Devices share no data and take part in no collective.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,12 +24,21 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .._checks import require
-from ._result import Data
+from ._bounds import largest_array, require_memory
+from ._pieces import (
+    Kinds,
+    OnHost,
+    Piece,
+    in_words,
+    joined,
+    legal,
+    measure_or_put_aside,
+    no_exit,
+)
+from ._result import Data, StudyError
 
 One = Callable[[Any, Any], dict[str, Any]]
 """From (key, index) to named arrays: everything that is measured on one network."""
-OnHost = Callable[[np.ndarray], Data]
-"""From indices to the arrays of their networks, in the same order."""
 
 ALL, SPLIT = PartitionSpec(), PartitionSpec("networks")
 # What a batch for a CPU's cache is multiplied by where thousands of threads wait; not measured.
@@ -82,22 +94,76 @@ class Study:
         """Chunks are multiples of this, so that no window is ever split."""
         return max(self.window, self.width) if self.choose else self.width
 
-    def scalars(self) -> list[str]:
-        """The names of what is one number per network; nothing is computed."""
+    def kinds(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What is known of one network's arrays before any is computed.
+
+        Raises:
+            StudyError: where programs do not give the same, or something that is not numbers.
+        """
+        return self._traced[0]
+
+    @property
+    def _largest(self) -> int:
+        return self._traced[1]
+
+    @functools.cached_property
+    def _traced(self) -> tuple[dict[str, jax.ShapeDtypeStruct], int]:
+        """The kinds of one network's arrays, and bytes of the largest array of its program."""
         if not self.programs:
-            return list(self.names)
-        with jax.enable_x64(self.x64):
+            return {name: jax.ShapeDtypeStruct((), "float64") for name in self.names}, 0
+        with jax.enable_x64(self.x64), no_exit("its programs were traced"):
             key = jax.eval_shape(lambda: jax.random.key(0))
             index = jax.ShapeDtypeStruct((), "int32")
-            shapes = jax.eval_shape(self.programs[0], key, index)
-        return [name for name, leaf in shapes.items() if not leaf.shape]
+            traced = [jax.make_jaxpr(p, return_shape=True)(key, index) for p in self.programs]
+        found = [shapes for _, shapes in traced]
+        for program, shapes in enumerate(found):
+            where = f"program {program}"
+            if not isinstance(shapes, dict) or not shapes:
+                raise StudyError(f"{where}: the study returned {shapes}; expected named arrays.")
+            for name, leaf in shapes.items():
+                legal(name, where)
+                if not hasattr(leaf, "shape") or np.dtype(leaf.dtype).kind not in "biufc":
+                    raise StudyError(f"{where}: {name!r} is {leaf}; expected numbers.")
+            if shapes != found[0]:
+                raise StudyError(f"{where} gives {shapes}, and program 0 {found[0]}.")
+        return found[0], max(largest_array(program) for program, _ in traced)
+
+    def bytes(self) -> int:
+        """Bytes of the arrays of all networks, uncompressed, as far as they are known."""
+        return self.networks * sum(_bytes(leaf) for leaf in self.kinds().values())
+
+    def require_room(self, chunk: int) -> None:
+        """ValueError where a batch, a chunk or an array of all networks is more than the memory.
+
+        The largest array that a program makes says what a batch needs at least.
+        """
+        kinds = self.kinds().values()
+        if not kinds:
+            return
+        rows = min(-(-chunk // self.step) * self.step, self.networks)
+        require_memory(rows * sum(map(_bytes, kinds)), f"a chunk of {rows} networks")
+        largest = self.networks * max(map(_bytes, kinds))
+        require_memory(largest, f"an array of {self.networks} networks")
+        require_memory(self.width * self._largest, f"a batch of {self.width} networks")
+
+    def scalars(self) -> list[str]:
+        """The names of what is one number per network; nothing is computed."""
+        return [name for name, leaf in self.kinds().items() if not leaf.shape]
 
 
-def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[int, Data]]:
-    """Pieces (begin, arrays) from network ``start`` on, ``chunk`` networks each, in order.
+def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
+    return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+
+
+def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[Piece]:
+    """Pieces from network ``start`` on, ``chunk`` networks each, in order.
 
     ``chunk`` is rounded up to whole windows. While the caller has one piece, the devices compute
-    the next; no more than these two are ever held.
+    the next; no more than these two are ever held. Networks that raise are put aside, with the
+    error in words.
+
+    Raises:
+        StudyError: where a study returns other rows, names, shapes or dtypes than it must.
     """
     require(chunk >= 1, f"`chunk` must be at least 1, got {chunk}.")
     if study.on_host is not None:
@@ -114,47 +180,109 @@ def sample(study: Study, start: int = 0, chunk: int = 1024) -> Iterator[tuple[in
         compile_one = functools.partial(_compile, study, mesh, rows)
         programs = list(pool.map(compile_one, study.programs))
 
+    def run(program, block):
+        return programs[program](*_arguments(block, study, mesh, rows))
+
     def launch(begin):
         stop = min(begin + windows * study.step, study.networks)
         blocks = _blocks(study, begin, stop)
-        return (
-            begin,
-            stop,
-            [
-                (block, program(*_arguments(block, study, mesh, rows)))
-                for block, program in zip(blocks, programs, strict=True)
-                if len(block)
-            ],
-        )
+        try:
+            results = [(b, run(p, b)) for p, b in enumerate(blocks) if len(b)]
+        except jax.errors.JaxRuntimeError:
+            results = None  # told when it is collected
+        return begin, stop, blocks, results
+
+    def collect(begin, stop, blocks, results):
+        if jax.process_count() > 1:
+            return _collect(begin, stop, results)
+        try:
+            if results is not None:
+                return _collect(begin, stop, results)
+        except jax.errors.JaxRuntimeError:
+            pass
+        return _put_aside(begin, stop, blocks, run)
 
     ahead = launch(begins[0])
     for following in begins[1:]:
         now, ahead = ahead, launch(following)
-        yield _collect(*now)
-    yield _collect(*ahead)
+        yield collect(*now)
+    yield collect(*ahead)
 
 
-def _sample_on_host(
-    study: Study, on_host: OnHost, start: int, chunk: int
-) -> Iterator[tuple[int, Data]]:
+def _put_aside(
+    begin: int, stop: int, blocks: list[np.ndarray], run: Callable[[int, np.ndarray], Any]
+) -> Piece:
+    """The networks begin..stop of which some raise, batch by batch, and those put aside.
+
+    A network that raises is found with its whole batch filled by itself. The others of its batch
+    stay at their places, and have a sound one in its place beside them.
+    """
+
+    def attempt(program, batch):
+        # One batch is the first row of the first device.
+        return {k: v[0, 0] for k, v in jax.device_get(run(program, batch[None])).items()}
+
+    rows: dict[int, Data] = {}
+    aside: dict[int, str] = {}
+    for program, block in enumerate(blocks):
+        for batch in block:
+            try:
+                found, sound = attempt(program, batch), batch
+            except jax.errors.JaxRuntimeError:
+                for index in np.unique(batch):
+                    try:
+                        attempt(program, np.full_like(batch, index))
+                    except jax.errors.JaxRuntimeError as error:
+                        aside[int(index)] = in_words(error)
+                sound = batch[~np.isin(batch, list(aside))]
+                if not len(sound):
+                    continue
+                found = attempt(program, np.where(np.isin(batch, sound), batch, sound[0]))
+            for lane, index in enumerate(batch):
+                if index < stop and index not in aside:
+                    rows[int(index)] = {name: values[lane] for name, values in found.items()}
+    names = next(iter(rows.values())) if rows else {}
+    data = {name: np.stack([rows[i][name] for i in sorted(rows)]) for name in names}
+    return Piece(begin, stop, data, {i: e for i, e in aside.items() if i < stop})
+
+
+def _sample_on_host(study: Study, on_host: OnHost, start: int, chunk: int) -> Iterator[Piece]:
     """As `sample`: every process takes a share of the chunk."""
+    kinds = Kinds(study.names)
     for begin in range(start, study.networks, chunk):
-        indices = np.arange(begin, min(begin + chunk, study.networks))
-        share = -(-len(indices) // jax.process_count())
-        # The last process fills up its share, as all must be of one size to be exchanged.
-        own = np.minimum(np.arange(share) + share * jax.process_index(), len(indices) - 1)
+        stop = min(begin + chunk, study.networks)
+        share = -(-(stop - begin) // jax.process_count())
+        own = np.arange(begin, stop)[share * jax.process_index() :][:share]
         with jax.enable_x64(study.x64):
-            found = on_host(indices[own])
-        if jax.process_count() > 1:
-            with jax.enable_x64(True):  # or the exchange would round to 32 bits
-                found = multihost_utils.process_allgather(found, tiled=True)
-        yield begin, {name: values[: len(indices)] for name, values in found.items()}
+            found = measure_or_put_aside(on_host, own, kinds) if len(own) else (kinds.empty(), {})
+        yield Piece(begin, stop, *exchange(*found))
+
+
+def exchange(data: Data, aside: Mapping[int, str]) -> tuple[Data, dict[int, str]]:
+    """The rows of all processes in their order, and all that is put aside, on each of them."""
+    if jax.process_count() == 1:
+        return data, dict(aside)
+    # As bytes: arrays would have to be of one size, and would be rounded to 32 bits without x64.
+    packed = io.BytesIO()
+    sent: dict[str, Any] = {f"={name}": values for name, values in data.items()}
+    np.savez(packed, aside=json.dumps(list(aside.items())), **sent)
+    own = np.frombuffer(packed.getvalue(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array([len(own)], np.int32)).ravel()
+    padded = np.pad(own, (0, int(lengths.max()) - len(own)))
+    kinds, pieces, every = Kinds(), [], {}
+    for process, buffer in enumerate(multihost_utils.process_allgather(padded)):
+        with np.load(io.BytesIO(buffer[: lengths[process]].tobytes())) as stored:
+            found = {name[1:]: stored[name] for name in stored.files if name.startswith("=")}
+            every |= {int(i): error for i, error in json.loads(str(stored["aside"]))}
+        if found:
+            rows = len(next(iter(found.values())))
+            pieces.append(kinds.check(found, rows, f"process {process}"))
+    return joined(pieces), every
 
 
 def measure(study: Study, chunk: int = 1024) -> Data:
-    """All networks of a study, in memory."""
-    pieces = [piece for _, piece in sample(study, chunk=chunk)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    """All networks of a study, in memory, but those that are put aside."""
+    return joined([piece.data for piece in sample(study, chunk=chunk)])
 
 
 def _compile(study: Study, mesh: Mesh, rows: int, one: One) -> jax.stages.Compiled:
@@ -222,7 +350,7 @@ def _blocks(study: Study, begin: int, stop: int) -> list[np.ndarray]:
     return [np.array(batches, np.int32).reshape(-1, width) for batches in found]
 
 
-def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> tuple[int, Data]:
+def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> Piece:
     """The arrays of begin..stop in the order of their indices."""
     data: dict[str, np.ndarray] = {}
     for block, result in results:
@@ -234,7 +362,7 @@ def _collect(begin: int, stop: int, results: list[tuple[np.ndarray, Any]]) -> tu
             if name not in data:
                 data[name] = np.empty((stop - begin, *dealt.shape[1:]), dealt.dtype)
             data[name][indices[wanted] - begin] = dealt[wanted]
-    return begin, data
+    return Piece(begin, stop, data, {})
 
 
 def _gather(result: Any) -> Data:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ._result import Data, StudyError
+from ._pieces import Piece
+from ._result import StudyError
 
 KEPT = 8192
 LEAST = 100
@@ -34,29 +35,30 @@ class Running:
     """Statistics of the quantities that are one number per network."""
 
     def __init__(self):
-        self.total, self._stride = 0, 1
+        self.total, self._rows, self._stride = 0, 0, 1
         # Number, mean and sum of squared deviations of the finite values.
         self._moments: dict[str, tuple[int, float, float]] = {}
         self._kept: dict[str, np.ndarray] = {}
 
-    def add(self, start: int, piece: Data) -> None:
-        """Take in networks ``start`` and on; pieces come in order."""
-        columns = {name: np.asarray(v, float) for name, v in piece.items() if v.ndim == 1}
-        first = -start % self._stride
+    def add(self, piece: Piece) -> None:
+        """Take in a piece; pieces come in order."""
+        columns = {name: _real(v) for name, v in piece.data.items() if v.ndim == 1}
+        first = -self._rows % self._stride
         for name, values in columns.items():
             finite = values[np.isfinite(values)]
             before = self._moments.get(name, (0, 0.0, 0.0))
             self._moments[name] = _merge(before, _moments(finite))
             earlier = self._kept.get(name, np.empty(0))
             self._kept[name] = np.concatenate([earlier, values[first :: self._stride]])
-        self.total = start + len(next(iter(piece.values())))
+        self.total = piece.stop
+        self._rows += piece.rows
         while any(len(kept) > KEPT for kept in self._kept.values()):
             self._stride *= 2
             self._kept = {name: kept[::2] for name, kept in self._kept.items()}
 
     def __getitem__(self, name: str) -> Summary:
         number, mean, squares = self._moments[name]
-        return _summary(self.total, (number, mean, squares), self._kept[name])
+        return _summary(self._rows, (number, mean, squares), self._kept[name])
 
     def names(self) -> list[str]:
         """The quantities, in order."""
@@ -66,6 +68,8 @@ class Running:
         """Whether every standard error asked for is reached; False where none was asked for."""
         if not self.total:
             return False
+        if not until.keys() <= self._moments.keys():
+            return False
         found = [(self[name], wanted) for name, wanted in until.items()]
         return bool(found) and all(
             s.finite >= LEAST and s.standard_error <= wanted for s, wanted in found
@@ -74,7 +78,7 @@ class Running:
 
 def exact(values: np.ndarray) -> Summary:
     """Statistics of all values of one quantity."""
-    values = np.asarray(values, float)
+    values = _real(values)
     return _summary(len(values), _moments(values[np.isfinite(values)]), values)
 
 
@@ -95,8 +99,8 @@ def parse_until(text: str, names: Iterable[str]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             found[name] = math.nan
-        if not found[name] > 0:
-            raise StudyError(f"--until {part}: expected NAME=STANDARD_ERROR above 0.")
+        if not 0 < found[name] < math.inf:
+            raise StudyError(f"--until {part}: expected NAME=STANDARD_ERROR above 0 and finite.")
     return found
 
 
@@ -112,6 +116,12 @@ def table(summaries: Mapping[str, Summary]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
         for row in [head, *rows]
     )
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    """The values as floats; of complex ones their modulus."""
+    values = np.asarray(values)
+    return np.asarray(np.abs(values) if values.dtype.kind == "c" else values, float)
 
 
 def _moments(values: np.ndarray) -> tuple[int, float, float]:

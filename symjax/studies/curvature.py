@@ -131,32 +131,31 @@ def _gather(data, name):
 def _statements(data: Data) -> list[Statement]:
     """The corrected theorem where its hypotheses hold, the printed one where it is a number."""
     bound, printed, distance = (_gather(data, n) for n in ("bound", "printed_bound", "distance"))
-    accepted, defined = np.isfinite(bound), _gather(data, "chord_fits")
+    # The bound is infinite where a hypothesis fails; NaN is a curve that cannot be measured.
+    accepted = bound != np.inf
+    defined = _gather(data, "chord_fits") | np.isnan(_gather(data, "max_curvature"))
     resolution = _gather(data, "resolution")
     within = _gather(data, "worst_excess") <= resolution
     ratio = distance[accepted] / bound[accepted]
     kept = distance[defined] <= printed[defined] + resolution[defined]
     short = defined & ~_gather(data, "length_fits")
     return [
-        Statement(
+        Statement.of(
             "Thm. 6.2 corrected",
-            bool(within[accepted].all()),
-            int(accepted.sum()),
-            int(within[accepted].sum()),
-            float(1 - ratio.max()),
+            within[accepted],
+            1 - ratio,
             "distance from every point of the chord to the curve against the bound at that point, "
             "for curves that meet both hypotheses. Margin: 1 minus the largest ratio of the true "
             "distance to the bound; it is zero for the minor arc of a circle.",
         ),
-        Statement(
+        Statement.of(
             "Thm. 6.2 as printed",
-            bool(kept.all()),
-            int(defined.sum()),
-            int(kept.sum()),
-            float(np.min(1 - distance[defined] / printed[defined])),
+            kept,
+            1 - distance[defined] / printed[defined],
             "the printed bound has no hypothesis on the length. It is expected to fail, on arcs "
             f"longer than half a circle; {int(short.sum())} curves here are as long as a major arc "
             "and the corrected bound refuses them.",
+            expected=False,
         ),
     ]
 

@@ -158,30 +158,24 @@ def _statements(data: Data) -> list[Statement]:
     same = (accuracy == accuracy[:, :1]).all(axis=1)
     higher = data["chord_loss"].max(axis=1) - loss[:, 0]
     return [
-        Statement(
+        Statement.of(
             "Eq. (5), digits",
-            bool((change < TOLERANCE).all()),
-            len(change),
-            int((change < TOLERANCE).sum()),
-            float(TOLERANCE - change.max()),
+            change < TOLERANCE,
+            TOLERANCE - change,
             "training loss of a ReLU network on real images along curves of its rescaling "
             f"symmetry, float32. Margin: {TOLERANCE} minus the largest relative change.",
         ),
-        Statement(
+        Statement.of(
             "Eq. (5), digits, test accuracy",
-            bool(same.all()),
-            len(same),
-            int(same.sum()),
-            float("nan"),
+            same,
+            None,
             "the test accuracy is the same number at every point of the curve: "
             f"{accuracy[0, 0]:.4f}.",
         ),
-        Statement(
+        Statement.of(
             "Straight line is worse, digits",
-            bool((higher > 0).all()),
-            len(higher),
-            int((higher > 0).sum()),
-            float(higher.min()),
+            higher > 0,
+            higher,
             "largest training loss on the chord minus the loss at its ends.",
         ),
     ]

@@ -66,12 +66,10 @@ def run(config: Config, progress: Progress) -> Result:
     expected = np.array([residual_minimum(1, ((1,),), one, one, skip).count for skip in SKIPS])
     data |= {"skips": np.array(SKIPS), "grid_components": counts}
     right = counts == expected
-    residual_row = Statement(
+    residual_row = Statement.of(
         "Prop. 4.3",
-        bool(right.all()),
-        len(SKIPS),
-        int(right.sum()),
-        float("nan"),
+        right,
+        None,
         "components of {(w1, w2): w1 w2 + eps != 0}, to which the minimum is homeomorphic (for "
         "eps = 0 the signs of w1 and w2 apart), merged along axis-parallel lines on which the "
         f"sign cannot change; eps in {SKIPS}: {counts.tolist()} components, "
@@ -100,7 +98,7 @@ def _linear_statements(config: Config, progress: Progress) -> tuple[Statement, S
         same = (labels[0] == labels[1]).all(axis=1)
         agreed += int((same == joined).sum())
         tried += len(same)
-        worst = max(worst, float(error[joined].max()))
+        worst = max(worst, float(error[joined].max(initial=0.0)))
         seen = len(np.unique(labels.reshape(-1, depth - 1), axis=0))
         found.append(seen)
         right_counts += seen == 2 ** (depth - 1)
@@ -123,7 +121,7 @@ def _linear_statements(config: Config, progress: Progress) -> tuple[Statement, S
         all(seen <= bound for seen, bound in zip(found, bounds, strict=True)),
         len(found),
         right_counts,
-        float("nan"),
+        None,
         "the minimum is one orbit and has no more components than the group "
         f"GL(h)^(l-1): {found} against {bounds}.",
     )
@@ -198,14 +196,12 @@ def _ways() -> Data:
 
 def _path_statement(data: Data) -> Statement:
     """The paths drawn lose nothing, and the lines do."""
-    on_paths = max(data[f"{key}_loss"].max() for key in WAYS if key.endswith("path"))
+    on_paths = np.array([data[f"{key}_loss"].max() for key in WAYS if key.endswith("path")])
     tolerance = 1e-24
-    return Statement(
+    return Statement.of(
         "Cor. 4.2 and Prop. 4.3, drawn",
-        bool(on_paths < tolerance),
-        2,
-        2 if on_paths < tolerance else 0,
-        float(tolerance - on_paths),
+        on_paths < tolerance,
+        tolerance - on_paths,
         "the two paths drawn on the surfaces have zero loss (squared error below "
         f"{tolerance}); the straight lines between the same points rise to "
         f"{data['linear_line_loss'].max():.2f} and {data['residual_line_loss'].max():.2f}, the one "

@@ -110,31 +110,25 @@ def _statements(data: Data) -> list[Statement]:
     flat = data["on_curve"]
     least, on_line = float(data["across_least"]), float(data["across_loss"].max())
     return [
-        Statement(
+        Statement.of(
             "Lemma 5.1, drawn",
-            bool(abs(least - on_line) < TOLERANCE),
-            1,
-            int(abs(least - on_line) < TOLERANCE),
-            float(TOLERANCE - abs(least - on_line)),
+            abs(least - on_line) < TOLERANCE,
+            TOLERANCE - abs(least - on_line),
             "the reflected minimum (-w1, -w2) lies in another component: any path to it rises to "
             f"sigma_min(Y)^2 = {least:g}, and the straight line to {on_line:g}.",
         ),
-        Statement(
+        Statement.of(
             "Prop. 5.3",
-            bool((error < TOLERANCE).all()),
-            len(error),
-            int((error < TOLERANCE).sum()),
-            float(TOLERANCE - error.max()),
+            error < TOLERANCE,
+            TOLERANCE - error,
             "barriers from 1e-3 to 1e6 asked of random two-layer linear nets: the largest loss on "
             "the straight line to (m W1, W2 / m), m the smallest that the closed form gives. "
             f"Margin: {TOLERANCE} minus the largest relative error.",
         ),
-        Statement(
+        Statement.of(
             "Eq. (5), rescaling",
-            bool((flat < TOLERANCE).all()),
-            len(flat),
-            int((flat < TOLERANCE).sum()),
-            float(TOLERANCE - flat.max()),
+            flat < TOLERANCE,
+            TOLERANCE - flat,
             "the two minima are joined by a curve on which the loss, over |Y|^2, stays zero: "
             f"margin {TOLERANCE} minus the largest loss.",
         ),

@@ -205,24 +205,20 @@ def _statements(data: Data, config: Config) -> list[Statement]:
     residual = np.abs(1 - change**2 - moved**2)
     full = data["rank"] == data["k"]
 
-    def statement(name, held, margin, detail):
-        worst = float(np.min(margin)) if held.size else float("nan")
-        return Statement(name, bool(held.all()), held.size, int(held.sum()), worst, detail)
-
     return [
-        statement(
+        Statement.of(
             "Prop. 6.1",
             change <= 1 + rounding,
             1 - change,
             "|F - F'| <= |F| for F = U sigma(VX) and its image F'. Margin: 1 - |F - F'| / |F|.",
         ),
-        statement(
+        Statement.of(
             "Prop. 6.1, Pythagoras",
             residual <= rounding,
             rounding - residual,
             f"|F|^2 = |F'|^2 + |F - F'|^2. Margin: {rounding:g} minus the relative residual.",
         ),
-        statement(
+        Statement.of(
             "Prop. 6.1, no change at rank k",
             change[full] <= rounding,
             rounding - change[full],

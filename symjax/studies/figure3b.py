@@ -173,21 +173,17 @@ def _statements(data: Data) -> list[Statement]:
                "rescaling of hidden units, a symmetry of the network"),
         _below("Eq. (6), 8 samples", constant, "with the printed sizes there are fewer samples "
                "than hidden units and the norm of the residual does not change along the curve"),
-        Statement(
+        Statement.of(
             "Eq. (6), curve below chord",
-            bool((slack >= 0).all()),
-            len(slack),
-            int((slack >= 0).sum()),
-            float(slack.min()),
+            slack >= 0,
+            slack,
             "with more samples than hidden units: the residual on the chord minus that on the "
             "curve at the worst time, in units of |Y|.",
         ),
-        Statement(
+        Statement.of(
             "Eq. (6) is not a group action",
-            bool((defects > 1e-6).all()),
-            len(defects),
-            int((defects > 1e-6).sum()),
-            float(defects.min()),
+            defects > 1e-6,
+            defects,
             "with 8 samples the identity moves the parameters, with more samples than hidden units "
             "g.(h.w) and (gh).w differ; margin: the smaller defect, relative to |w|.",
         ),
@@ -196,11 +192,8 @@ def _statements(data: Data) -> list[Statement]:
 
 def _below(name: str, errors: np.ndarray, detail: str) -> Statement:
     """A statement that errors stay below the tolerance."""
-    kept = errors < TOLERANCE
     detail = f"{detail}; margin: {TOLERANCE} minus the largest change, in units of |Y|."
-    return Statement(
-        name, bool(kept.all()), len(kept), int(kept.sum()), float(TOLERANCE - errors.max()), detail
-    )
+    return Statement.of(name, errors < TOLERANCE, TOLERANCE - errors, detail)
 
 
 def _notes(data: Data, config: Config) -> list[str]:

@@ -194,37 +194,29 @@ def _statements(data: Data) -> list[Statement]:
     lower = 1 - barrier[:, ALL] / barrier[:, 0]
     better = 1 - barrier[:, REFINED] / barrier[:, ALL]
     return [
-        Statement(
+        Statement.of(
             "Matching keeps the function",
-            bool((change < ROUNDING).all()),
-            len(change),
-            int((change < ROUNDING).sum()),
-            float(ROUNDING - change.max()),
+            change < ROUNDING,
+            ROUNDING - change,
             "the training loss of the moved network is that of the network, float32. Margin: "
             f"{ROUNDING} minus the largest change, relative to the largest loss on the chord.",
         ),
-        Statement(
+        Statement.of(
             "All symmetries, nearer than permutations",
-            bool((nearer >= -1e-6).all()),
-            len(nearer),
-            int((nearer >= -1e-6).sum()),
-            float(nearer.min()),
+            nearer >= -1e-6,
+            nearer,
             "distance of the pair matched by permutations over that by all symmetries, minus 1.",
         ),
-        Statement(
+        Statement.of(
             "All symmetries, lower barrier",
-            bool((lower > 0).all()),
-            len(lower),
-            int((lower > 0).sum()),
-            float(lower.min()),
+            lower > 0,
+            lower,
             "loss barrier of the chord: 1 minus matched by all symmetries / as given.",
         ),
-        Statement(
+        Statement.of(
             "Refined, lower barrier than matched",
-            bool((better > 0).all()),
-            len(better),
-            int((better > 0).sum()),
-            float(better.min()),
+            better > 0,
+            better,
             "loss barrier of the chord: 1 minus refined / matched by all symmetries.",
         ),
     ]

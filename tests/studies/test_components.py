@@ -27,9 +27,9 @@ def result(measured):
 
 def test_a_case_depends_on_its_number_alone(measured):
     """Whatever the chunk and whatever comes before it."""
-    ((begin, later),) = sample(components.study(SMALL), start=26)
-    assert begin == 26
-    for name, values in later.items():
+    (piece,) = sample(components.study(SMALL), start=26)
+    assert (piece.start, piece.stop) == (26, 30)
+    for name, values in piece.data.items():
         np.testing.assert_array_equal(values, measured[name][26:])
 
 

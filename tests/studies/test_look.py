@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from symjax.studies import _look, _plane, _runner, digits, figure1, figure3b, figure3c
+from symjax.studies import _look, _plane, _stored, digits, figure1, figure3b, figure3c
 from symjax.studies._runner import StudyError, run_study
 
 from .test_runner import Config, small_study
@@ -136,26 +136,26 @@ def test_look_writes_one_file_from_the_store_or_says_why_not(tmp_path, monkeypat
     module = small_study(monkeypatch)
     run_study("small", Config(), tmp_path)
     with pytest.raises(StudyError, match="nothing in small is three-dimensional"):
-        _runner.look(tmp_path)
+        _stored.look(tmp_path)
     trace = lambda data: _look.line(*[data["size"]] * 3, name="sizes", style=_look.plotting.CURVE)
     module.look = lambda data: [
         _look.Panel("one", "text", _look.scene([trace(data)], "x", "y", "z", eye=(1, 1, 1)))
     ]
-    assert _runner.look(tmp_path) == tmp_path / "small.html"
+    assert _stored.look(tmp_path) == tmp_path / "small.html"
     page = (tmp_path / "small.html").read_text()
     assert traces_of(page)[0][0]["name"] == "sizes"
     assert "small: A small study" in page
     with pytest.raises(StudyError, match="cannot be written"):
-        _runner.look(tmp_path, tmp_path / "nowhere" / "page.html")
+        _stored.look(tmp_path, tmp_path / "nowhere" / "page.html")
 
     module.look = lambda data: data["an array of later"]
     with pytest.raises(StudyError, match="no array 'an array of later': an older version"):
-        _runner.look(tmp_path)
+        _stored.look(tmp_path)
     find_spec = importlib.util.find_spec
     without = lambda name, *rest: None if name == "plotly" else find_spec(name, *rest)
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(StudyError, match=r"plotly: pip install 'symjax-symmetry\[studies\]'"):
-        _runner.look(tmp_path)
+        _stored.look(tmp_path)
 
 
 def test_labels_lose_the_markup_of_matplotlib():

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray
 
-from symjax.studies import STUDIES, Result, Statement, Study, _reproduce, _runner
+from symjax.studies import STUDIES, Result, Statement, Study, _load, _reproduce, _runner, _stored
 from symjax.studies._dataset import Stored
 from symjax.studies._log import Log
 from symjax.studies._report import table
+from symjax.studies._result import FAILED
 from symjax.studies._runner import How, StudyError, run_study
 
 
@@ -78,11 +79,11 @@ def stop_after(monkeypatch, chunks, error=None):
     """Let a run commit so many chunks, then raise; None lets it commit again."""
     commit = Log.commit
 
-    def limited(self, start, data):
+    def limited(self, piece):
         if limited.left == 0:
             raise error
         limited.left -= 1
-        commit(self, start, data)
+        commit(self, piece)
 
     limited.left = chunks
     monkeypatch.setattr(Log, "commit", limited)
@@ -292,16 +293,16 @@ def test_a_figure_is_drawn_again_from_what_is_stored(tmp_path, monkeypatch):
     before = (tmp_path / "figure.png").read_bytes()
     (tmp_path / "figure.png").unlink()
     module.study = module.conclude = lambda *_: pytest.fail("work was done")
-    assert _runner.draw(tmp_path) == tmp_path / "figure.png"
+    assert _stored.draw(tmp_path) == tmp_path / "figure.png"
     assert (tmp_path / "figure.png").read_bytes() == before
-    assert _runner.draw(tmp_path, tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert _stored.draw(tmp_path, tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(StudyError, match="cannot be written"):
-        _runner.draw(tmp_path, tmp_path / "nowhere" / "figure.png")
+        _stored.draw(tmp_path, tmp_path / "nowhere" / "figure.png")
     (tmp_path / "data.zarr" / "size" / "c" / "0").unlink()
     with pytest.raises(StudyError, match="size is not a study's data, or damaged"):
-        _runner.draw(tmp_path)
+        _stored.draw(tmp_path)
     with pytest.raises(StudyError, match="holds no finished study"):
-        _runner.draw(tmp_path / "data.zarr")
+        _stored.draw(tmp_path / "data.zarr")
 
 
 @pytest.mark.parametrize("wrong", [{"chunk": 0}, {"chunk": -3}, {"overwrite": 1, "resume": 1}])
@@ -312,14 +313,14 @@ def test_a_wrong_way_to_run_is_named(wrong):
 
 def test_a_study_that_does_not_exist_is_named_with_the_nearest():
     with pytest.raises(StudyError, match="Did you mean 'figure1'"):
-        _runner.load("figure-1")
+        _load.load("figure-1")
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     module = small_study(monkeypatch)
     module.REQUIRES = ("a_package_that_is_not_there",)
     with pytest.raises(StudyError, match=r"pip install 'symjax-symmetry\[studies\]'"):
-        _runner.load("small")
+        _load.load("small")
 
 
 def test_reproduce_runs_all_and_ends_with_one_table(tmp_path, monkeypatch):
@@ -330,7 +331,7 @@ def test_reproduce_runs_all_and_ends_with_one_table(tmp_path, monkeypatch):
     small_study(monkeypatch, "three")
     said = []
     done = _reproduce.reproduce(tmp_path / "all", seed=2, say=said.append)
-    assert not done
+    assert done == FAILED
     assert [line.split()[0] for line in said[:3]] == ["one", "two:", "three"]
     assert "ArithmeticError: broken" in said[1]
     assert said[-1].count("counting") == 2
@@ -347,12 +348,12 @@ def test_reproduce_runs_all_and_ends_with_one_table(tmp_path, monkeypatch):
 def test_the_table_is_aligned_and_says_what_failed():
     rows = [
         ("a", Statement("Prop. 1", True, 10, 10, 0.5, "")),
-        ("b", Statement("Thm. 2 as printed", False, 1000, 3, float("nan"), "")),
+        ("b", Statement("Thm. 2 as printed", False, 1000, 3, None, "", 7)),
     ]
     head, rule, first, second = table(rows).splitlines()
     assert set(rule) == {"-"}
-    assert first.split() == ["Prop.", "1", "a", "10", "10", "yes", "0.5"]
-    assert second.split()[-4:] == ["1000", "3", "NO", "exact"]
+    assert first.split() == ["Prop.", "1", "a", "10", "10", "0", "0", "yes", "0.5"]
+    assert second.split()[-3:] == ["7", "?", "none"]
     assert head.index("study") == first.index("a ") == second.index("b ")
 
 
@@ -402,20 +403,25 @@ def test_a_file_is_a_study_as_well(tmp_path, monkeypatch):
     file, out = tmp_path / "mine.py", tmp_path / "out"
     file.write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    config = _runner.load("mine.py").Config(seed=2)
+    config = _load.load("mine.py").Config(seed=2)
     run_study("mine.py", config, out)
     stored = json.loads((out / "manifest.json").read_text())
     assert (stored["study"], stored["title"]) == (str(file), "A study of one's own")
     assert run_study("mine.py", config, out, How(resume=True)).data["size"].shape == (3,)
     (out / "figure.png").unlink()
     monkeypatch.chdir("/")
-    assert _runner.draw(out).exists()
+    # Drawing executes the file that the user names, if it is the one that was run, and no other.
+    with pytest.raises(StudyError, match=r"name its file with --study"):
+        _stored.draw(out)
+    assert _stored.draw(out, study=file).exists()
     # A file that has changed is another study; what is no study says what it lacks.
     file.write_text(MINE + "\n")
-    with pytest.raises(StudyError, match="sources"):
-        run_study(str(file), _runner.load(str(file)).Config(seed=2), out, How(resume=True))
+    with pytest.raises(StudyError, match="file is"):
+        run_study(str(file), _load.load(str(file)).Config(seed=2), out, How(resume=True))
+    with pytest.raises(StudyError, match="is not the file that made this result"):
+        _stored.draw(out, study=file)
     file.write_text("x = 1\n")
     with pytest.raises(StudyError, match="no Config and no draw and no study and no conclude"):
-        _runner.load(str(file))
+        _load.load(str(file))
     with pytest.raises(StudyError, match=r"no file .*nowhere\.py"):
-        _runner.load("nowhere.py")
+        _load.load("nowhere.py")

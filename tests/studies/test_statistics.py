@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from symjax.studies._pieces import Piece
 from symjax.studies._result import StudyError
 from symjax.studies._statistics import KEPT, Running, exact, parse_until, table
 
@@ -14,7 +15,7 @@ def running(values, cuts):
     found = Running()
     for start, stop in zip([0, *cuts], [*cuts, len(values)], strict=True):
         piece = {"x": values[start:stop], "flag": values[start:stop] > 1e6}
-        found.add(start, piece | {"curve": np.zeros((stop - start, 3))})
+        found.add(Piece(start, stop, piece | {"curve": np.zeros((stop - start, 3))}, {}))
     return found
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from symjax.studies import (
     STUDIES,
+    _load,
     _runner,
+    _stored,
     curvature,
     digits,
     figure1,
@@ -52,14 +54,14 @@ def log_compiles():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SMALL))
 def test_every_study_runs_and_its_statements_hold(name, tmp_path, caplog):
-    module = _runner.load(name)
+    module = _load.load(name)
     seen = []
     # Optax's Adam raises a float to an integer step count, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard" if name == "digits" else "strict"), log_compiles():
         result = _runner.run_study(
             name, module.Config(**SMALL[name]), tmp_path, None, lambda f, _: seen.append(f)
         )
-    programs = _runner.networks_of(module, module.Config(**SMALL[name])).programs
+    programs = _load.networks_of(module, module.Config(**SMALL[name])).programs
     compiled = [x for x in caplog.messages if x.startswith("Compiling jit(on_device)")]
     assert len(compiled) == len(programs)
     assert seen == sorted(seen)
@@ -71,7 +73,7 @@ def test_every_study_runs_and_its_statements_hold(name, tmp_path, caplog):
     # The figure needs nothing but what is on disk.
     assert module.draw(Stored(tmp_path / "data.zarr")).axes
     if hasattr(module, "look"):
-        assert _runner.look(tmp_path).read_text().count('class="panel"') in (1, 2)
+        assert _stored.look(tmp_path).read_text().count('class="panel"') in (1, 2)
 
 
 @pytest.mark.slow
