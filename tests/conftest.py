@@ -4,6 +4,7 @@ SYMJAX_CHECK_ANNOTATIONS=1 checks every annotation on the way (see `annotations`
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +22,23 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if os.environ.get("SYMJAX_CHECK_ANNOTATIONS"):
     annotations.install()
+
+
+def pytest_configure(config):
+    """What one process has compiled the others load: most of the time goes into compiling.
+
+    In a folder of this run's own, unless JAX_COMPILATION_CACHE_DIR names another.
+    """
+    shared = "JAX_COMPILATION_CACHE_DIR"
+    if shared not in os.environ:  # in a worker it is, set by the process that started it
+        folder = tempfile.TemporaryDirectory(prefix="symjax-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[shared] = folder.name
+        # Loading a program, XLA names settings of LLVM as missing features of the processor.
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    jax.config.update("jax_compilation_cache_dir", os.environ[shared])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
 
 # Linux gives a process 65530 memory mappings; every compiled program holds a few of them, and
 # compiling beyond the last one is a segmentation fault.

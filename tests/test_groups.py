@@ -56,17 +56,23 @@ def condition(g):
     return jnp.stack([jnp.linalg.cond(x) for x in squares]).max() if squares else 1.0
 
 
+def together(f, xs):
+    """f of each of xs, compiled once for all of them."""
+    found = jax.vmap(f)(xs)
+    return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(xs))]
+
+
 @functools.cache
 def residuals(group, dtype):
     """One compiled function of (key, scale): every law's residual and what rounding allows."""
 
     def laws(key, scale):
-        f, g, h = (
+        draw = lambda k: (
             group.exp(scaled(group.random_algebra(k, dtype=dtype), scale))
             if group.dimension
             else group.random(k, dtype=dtype)
-            for k in jax.random.split(key, 3)
         )
+        f, g, h = together(draw, jax.random.split(key, 3))
         one, compose = group.identity(dtype), group.compose
         # A product rounds by n eps of the sizes; an inverse also by the condition number.
         allowed = jnp.maximum(1.0, magnitude(f, g, h)) ** 3 * jnp.asarray(condition(g), float) ** 2
@@ -88,12 +94,12 @@ def residuals(group, dtype):
 def round_trips(group, dtype):
     def laws(key, scale):
         m = scaled(group.random_algebra(key, dtype=dtype), scale)
-        g = group.exp(m)
-        half = group.exp(scaled(m, 0.5))
+        g, half = together(lambda s: group.exp(scaled(m, s)), jnp.array([1.0, 0.5]))
+        log = group.log(g)
         found = jnp.stack(
             [
-                distance(group.log(g), m),
-                distance(group.exp(group.log(g)), g),
+                distance(log, m),
+                distance(group.exp(log), g),
                 distance(group.compose(half, half), g),
             ]
         )
@@ -350,10 +356,10 @@ def moves(group):
     step = 1e-6
 
     def laws(key):
-        g, h = (group.random(k, scale=0.3) for k in jax.random.split(key))
+        g, h = together(lambda k: group.random(k, scale=0.3), jax.random.split(key))
         m = group.random_algebra(key, scale=0.3)
         x = jax.random.normal(key, (group.axis_size or 1, 3))
-        ahead, back = (group.exp(scaled(m, s)) for s in (step, -step))
+        ahead, back = together(lambda s: group.exp(scaled(m, s)), jnp.array([step, -step]))
         found = []
         for how in ("vector", "covector"):
             act = lambda g, how=how: group.act(g, x, how)

@@ -19,9 +19,11 @@ def logm(a: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
     ``a`` is invertible and no eigenvalue is negative. Every entry is NaN where it does not, where
     rounding decides whether it does, where ``a`` is not finite, and where exp(L) misses ``a`` by
     more than 1e-6 (float64) or 1e-3 (float32) relative; other members of the batch are not touched.
-    The error is a small multiple of the condition number of the logarithm times eps. Half precision
-    is computed in float32. Differentiable to any order, forward and reverse; where the value is
-    NaN, so is the derivative.
+    The error is a small multiple of the condition number of the logarithm times eps; some hundred
+    times that where ``a`` is so nonnormal that its roots are worse conditioned than its logarithm,
+    as the exponential of a Chebyshev differentiation matrix is. Half precision is computed in
+    float32. Differentiable to any order, forward and reverse; where the value is NaN, so is the
+    derivative.
 
     Raises ValueError unless ``a`` is a floating array of shape (..., n, n).
 

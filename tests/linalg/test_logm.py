@@ -195,3 +195,22 @@ def test_derivatives_against_differences(x64, key, near_pi):
 def test_bad_arguments_are_named(a):
     with pytest.raises(ValueError, match="`a` must"):
         logm(a)
+
+
+def chebyshev_differentiation(n):
+    """The n x n matrix that differentiates polynomials by their values at Chebyshev points."""
+    x = np.cos(np.pi * np.arange(n) / (n - 1))
+    ends = np.r_[2.0, np.ones(n - 2), 2.0] * (-1.0) ** np.arange(n)
+    d = np.outer(ends, 1 / ends) / (np.subtract.outer(x, x) + np.eye(n))
+    return d - np.diag(d.sum(1))
+
+
+# How far rounding of the exponential moves the logarithm, relative, from mpmath in 60 digits.
+@pytest.mark.parametrize("n, condition, times", [(6, 2.2e3, 2), (7, 3.1e4, 32), (8, 8.2e5, 512)])
+def test_strongly_nonnormal_matrices(x64, n, condition, times):
+    """Nilpotent: the logarithm of the exponential is the matrix itself."""
+    d = chebyshev_differentiation(n)
+    with mpmath.workdps(60):
+        exponential = np.array(mpmath.expm(mpmath.matrix(d.tolist())).tolist(), float)
+    assert relative_error(_expm(d), exponential) <= 64 * EPS
+    assert relative_error(_logm(exponential), d) <= times * condition * EPS
