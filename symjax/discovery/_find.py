@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 from jaxtyping import PyTree
 
 from .._checks import (
@@ -19,9 +20,11 @@ from .._checks import (
 from . import (
     _rules_elementwise,
     _rules_linear,
+    _rules_lookup,
     _rules_loops,
     _rules_mapped,
     _rules_shape,
+    _rules_solutions,
 )
 from ._check import checked
 from ._graph import Graph, describe_error
@@ -32,7 +35,10 @@ from ._report import Symmetries
 from ._tables import tabulate
 from ._values import Value
 
-_REGISTERED = (_rules_elementwise, _rules_linear, _rules_loops, _rules_mapped, _rules_shape)
+_REGISTERED = (
+    *(_rules_elementwise, _rules_linear, _rules_lookup, _rules_loops, _rules_mapped),
+    *(_rules_shape, _rules_solutions),
+)
 
 #: Each reading makes some layout finer. What wants a finer one still is then not understood.
 MOST_READINGS = 50
@@ -136,8 +142,15 @@ def _trace(apply, flat, structure, moving, inputs):
 
     leaves = [_abstract(flat[i][1]) for i in moving]
     arrays = [_abstract(x) for x in data]
-    jaxpr = jax.make_jaxpr(function)(leaves, arrays)
+    jaxpr = _without_dead_code(jax.make_jaxpr(function)(leaves, arrays))
     return jaxpr, ["leaf"] * len(leaves) + ["input"] * len(arrays), data
+
+
+def _without_dead_code(closed):
+    """A program without what no output depends on, such as slices that were taken for logging."""
+    every = [True] * len(closed.jaxpr.outvars)
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, every, instantiate=True)
+    return closed.replace(jaxpr=jaxpr)
 
 
 def _arrays(inputs):
@@ -180,4 +193,5 @@ def _read_once(jaxpr, kinds, refinements):
     for output in reader.read(jaxpr.jaxpr, jaxpr.consts, values):
         if isinstance(output, Value):
             reader.graph.outputs += [t for t, _ in output.blocks.values()]
+    reader.graph.settle()
     return reader.graph

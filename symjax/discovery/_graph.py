@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 
 Key = tuple[Any, ...]
+#: The names of nodes of the kind ``equal`` that have no output of their own: see `Graph.ties`.
+TIES = ("carry", "solution")
 
 
 class Atom:
@@ -138,7 +140,12 @@ class Graph:
     stacked: list[Tensor] = field(default_factory=list)
     #: By the name of a primitive that was not understood: what it was applied to.
     unknown: dict[str, list[Tensor]] = field(default_factory=dict)
-    #: What is computed from data alone, by how: the same twice is one tensor.
+    #: By the number of a tensor that such a primitive made: its name, and what it was applied to.
+    opaque: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
+    #: By the number of a tensor that nodes only say something of (what a loop carries, the
+    #: solution of equations): these nodes.
+    ties: dict[int, list[Node]] = field(default_factory=dict)
+    #: What is computed, by how: the same twice is one tensor.
     known: dict[Any, Tensor] = field(default_factory=dict)
     #: By an array of whole numbers and the number of rows: the rows that it reads.
     read: dict[tuple[Key, int], Atom] = field(default_factory=dict)
@@ -159,14 +166,15 @@ class Graph:
     ) -> Tensor:
         """Append a node and return its output; equal labels make their index sets one.
 
-        ``new`` gives the index sets of labels that no operand has. What is computed from data alone
-        a second time is the first tensor: whole numbers that were brought into range twice name
-        the same rows.
+        ``new`` gives the index sets of labels that no operand has. Without it what is computed a
+        second time is the first tensor: whole numbers that were brought into range twice name the
+        same rows. With it, even empty, a node is one of its own: what it makes may be one of
+        several pieces of what was computed, which the labels do not tell apart.
         """
         operands = [(t, tuple(labels)) for t, labels in operands]
         out_labels = tuple(out_labels)
         key = None
-        if not new and not any(t.has_params for t, _ in operands):
+        if new is None:
             named = tuple((t.identity, labels) for t, labels in operands)
             key = (kind, out_labels, named, tuple(sorted(fields.items())))
             if key in self.known:
@@ -199,26 +207,55 @@ class Graph:
         """
         unite(self.read.setdefault((index.identity, rows.size), rows), rows)
 
+    def tie(self, state: Tensor, node: Node | None) -> None:
+        """Keep a node that says something of a tensor wherever the tensor is used."""
+        assert node is not None
+        self.ties.setdefault(state.number, []).append(node)
+
     def live_nodes(self) -> list[Node]:
         """The nodes that an output depends on, in order."""
+        keep, _ = self._reached()
+        return [node for node in self.nodes if id(node) in keep]
+
+    def _reached(self) -> tuple[set[int], set[int]]:
+        """The identities of the nodes that an output depends on, the numbers of the tensors."""
         wanted = {t.number for t in self.outputs}
-        waiting = [t for t in self.outputs]
-        carries = {}
-        for node in self.nodes:
-            if node.name == "carry":
-                carries.setdefault(node.operands[0][0].number, []).append(node)
-        keep = set()
+        waiting, keep = list(self.outputs), set()
         while waiting:
             tensor = waiting.pop()
             reasons = [tensor.node] if tensor.node else []
-            reasons += carries.get(tensor.number, [])
+            reasons += self.ties.get(tensor.number, [])
             for node in reasons:
                 keep.add(id(node))
                 for operand, _ in node.operands:
                     if operand.number not in wanted:
                         wanted.add(operand.number)
                         waiting.append(operand)
-        return [node for node in self.nodes if id(node) in keep]
+        return keep, wanted
+
+    def settle(self) -> None:
+        """Hold fixed what was not understood, where an output depends on it."""
+        held: set[int] = set()
+        while True:
+            _, wanted = self._reached()
+            now = [self.opaque[n] for n in sorted(wanted & set(self.opaque))]
+            new = [(name, used) for name, used in now if id(used) not in held]
+            if not new:
+                return
+            for name, used in new:
+                if id(used) not in held:
+                    held.add(id(used))
+                    self.unknown.setdefault(name, []).extend(used)
+                    self.outputs += used
+
+
+def constant_number(tensor: Tensor) -> float | None:
+    """The value of a constant scalar that is a real number."""
+    if tensor.kind != "constant" or tensor.value is None or tensor.value.ndim:
+        return None
+    if tensor.value.dtype.kind == "c" and tensor.value.imag == 0:
+        return float(tensor.value.real)
+    return float(tensor.value) if tensor.value.dtype.kind in "fiub" else None
 
 
 def describe_error(error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ._graph import Node, Tensor
+from ._graph import Node, Tensor, constant_number
 from ._monomials import (
     ONE,
     Monomial,
@@ -22,7 +22,6 @@ from ._monomials import (
     is_via,
 )
 from ._rules_elementwise import Traits
-from ._scales import constant_number
 
 RECIPROCAL = Traits(Fraction(-1), 1)
 #: Functions of a leaf that may stand as a factor of a shift: (power, of the absolute value).

@@ -15,9 +15,9 @@ from itertools import combinations
 import numpy as np
 
 from ._evaluation import EPS, evaluate, function_of
-from ._graph import Graph, Node, Tensor
+from ._graph import Graph, Node, Tensor, constant_number
 from ._rules_elementwise import Traits
-from ._scales import Scales, constant_number
+from ._scales import Scales
 
 #: Rounding is bounded to first order: a residual may be this many times the bound.
 SLACK = 4.0

@@ -187,10 +187,12 @@ class Reader:
             result = self._call(inner, operands)
         elif (known := _fold(equation, operands)) is not None:
             return known
+        elif equation.outvars and all(0 in v.aval.shape for v in equation.outvars):
+            return [np.zeros(v.aval.shape, v.aval.dtype) for v in equation.outvars]
         elif name in RULES:
             result = RULES[name](self, equation, *operands)
         else:
-            raise Unsupported
+            result = self._call(implementation(equation), operands)
         result = result if isinstance(result, list) else [result]
         for value, variable in zip(result, equation.outvars, strict=True):
             if tuple(value.shape) != tuple(variable.aval.shape):
@@ -209,9 +211,11 @@ class Reader:
         if used:
             name = equation.primitive.name
             name = f"{name} ({reason})" if reason else name
-            self.graph.unknown.setdefault(name, []).extend(used)
-            self.graph.outputs += used
-        return [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
+        made = [self.input((*self.path, i), v.aval) for i, v in enumerate(equation.outvars)]
+        for tensor in (t for v in made for t, _ in v.blocks.values()) if used else ():
+            tensor.has_params = True  # so that what is used of it is held fixed in its turn
+            self.graph.opaque[tensor.number] = name, used
+        return made
 
     # -- helpers for rules --------------------------------------------------------------------
 
@@ -247,6 +251,19 @@ def inner_jaxpr(equation: Any) -> Any:
         if inner is not None and hasattr(core, "eqns") and len(core.invars) == len(equation.invars):
             return inner
     return None
+
+
+def implementation(equation: Any) -> Any:
+    """The program of a primitive of another library, where its implementation is written in JAX."""
+    primitive = equation.primitive
+    module = getattr(primitive.impl, "__module__", None) or "jax"
+    if module.split(".")[0] in ("jax", "jaxlib", "functools"):
+        raise Unsupported
+    function = lambda *operands: primitive.impl(*operands, **equation.params)
+    closed = jax.make_jaxpr(function)(*[v.aval for v in equation.invars])
+    if any(inner.primitive is primitive for inner in closed.jaxpr.eqns):
+        raise Unsupported
+    return closed
 
 
 def has_program(equation: Any) -> bool:

@@ -105,7 +105,7 @@ def _div(reader, equation, x, y):
             return terms.linear(reader.graph, [a], [1 / divisor])
         return terms.product(reader.graph, a, power(reader, b, -1, "div"))
 
-    if not jnp.issubdtype(_dtype(equation), jnp.floating):
+    if not jnp.issubdtype(_dtype(equation), jnp.inexact):
         return _any(reader, equation, x, y)
     return reader.elementwise([x, y], make, _dtype(equation))
 
@@ -143,7 +143,7 @@ def _function(reader, equation, x):
     *["exp", "exp2", "expm1", "log", "log1p", "logistic", "erfc", "acos", "acosh", "digamma"],
     *["lgamma", "floor", "ceil", "not", "and", "or", "xor", "atan2", "rem", "nextafter"],
     *["shift_left", "shift_right_logical", "shift_right_arithmetic", "bessel_i0e", "bessel_i1e"],
-    *["population_count", "clz", "is_finite", "igamma", "igammac", "polygamma", "imag", "real"],
+    *["population_count", "clz", "is_finite", "igamma", "igammac", "polygamma"],
 )
 def _any(reader, equation, *values):
     name = equation.primitive.name
@@ -208,6 +208,7 @@ def _select(reader, equation, which, *cases):
 
 @rule(
     "stop_gradient",
+    "device_put",
     "copy",
     "copy_p",
     "optimization_barrier",

@@ -5,12 +5,14 @@ of the step as an index of their own (a place of the kind ``("loop", number)``),
 layers is one layer whose tensors have a further index: a fibre.
 """
 
+import itertools
+
 from . import _terms as terms
 from ._graph import Atom
 from ._layout import Axis, Segment, Unsupported
 from ._reader import Reader, rule
 from ._rules_shape import mix
-from ._values import Value, aligned, block_at, cells, rename, squeeze, take
+from ._values import Value, aligned, block_at, cells, concatenate, rename, squeeze, take
 
 
 def counts_of_scan(equation):
@@ -29,29 +31,53 @@ def counts_of_scan(equation):
 
 @rule("scan")
 def _scan(reader: Reader, equation, *operands):
+    """A scan, read once; or once for each run of steps between those that are told apart."""
     p = equation.params
     values = [reader.lift(v) for v in operands]
     consts, carries = counts_of_scan(equation)
     fixed, start = values[:consts], values[consts : consts + carries]
     stacks = values[consts + carries :]
-    body = p["jaxpr"]
+    ends = _told_apart(stacks, p["length"])
+    runs = list(itertools.pairwise(ends))
+    parts, path = {}, reader.path
+    for first, last in reversed(runs) if p["reverse"] else runs:
+        if len(runs) > 1:
+            reader.path = (*path, "from", first)
+        rows = [take(x, 0, first, last, 1, reader.refinements) for x in stacks]
+        start, parts[first] = _run(reader, p["jaxpr"], last - first, fixed, start, rows)
+    reader.path = path
+    fresh = lambda i, n: reader.refinements.axis((*path, "run", i), n)
+    columns = zip(*(parts[first] for first, _ in runs), strict=True)
+    join = lambda rows: concatenate(rows, 0, fresh, reader.refinements)
+    stacked = [rows[0] if len(rows) == 1 else join(rows) for rows in columns]
+    return [*start, *stacked]
+
+
+def _told_apart(stacks, length):
+    """Where runs of steps begin and end, for what comes after or before tells the steps apart."""
+    pieces = [s for x in stacks if not x.axes[0].free for s in x.axes[0].segments]
+    if not all(s.is_interval for s in pieces):
+        return [0, length]
+    return sorted({0, length, *(s.offset for s in pieces)})
+
+
+def _run(reader, body, length, fixed, start, stacks):
+    """(what is carried out of some steps, what each of them gives)."""
     reader.depth += 1
     loop = ("loop", reader.depth, *reader.path)
     slices = [_slice(reader, x, loop, i) for i, x in enumerate(stacks)]
-    carried = [_carry(reader, v, i) for i, v in enumerate(start)]
-    if p["length"] == 1:
-        carried = start
+    carried = [_carry(reader, v, i) for i, v in enumerate(start)] if length > 1 else start
     path = reader.path
     outputs = reader.read(body.jaxpr, body.consts, [*fixed, *carried, *slices])
     reader.path = path
     outputs = [reader.lift(v) for v in outputs]
-    final, ys = outputs[:carries], outputs[carries:]
-    if p["length"] > 1:
+    final, ys = outputs[: len(start)], outputs[len(start) :]
+    if length > 1:
         for state, first, last in zip(carried, start, final, strict=True):
             _tie(reader, state, [first, last])
     reader.depth -= 1
-    stacked = [_stack(reader, y, loop, p["length"], i) for i, y in enumerate(ys)]
-    return [*carried, *stacked] if p["length"] > 1 else [*final, *stacked]
+    stacked = [_stack(reader, y, loop, length, i) for i, y in enumerate(ys)]
+    return (carried if length > 1 else final), stacked
 
 
 def _slice(reader, x, loop, number):
@@ -102,7 +128,8 @@ def _tie(reader, state, values):
     axes = aligned([state, *values], reader.refinements)
     for cell in cells(axes):
         row = [block_at(v, axes, cell) for v in (state, *values)]
-        terms.apply(reader.graph, "equal", row, (), name="carry")
+        tied, _ = terms.apply(reader.graph, "equal", row, (), name="carry")
+        reader.graph.tie(row[0][0], tied.node)
 
 
 def _stack(reader, y, loop, length, number):

@@ -2,9 +2,7 @@
 
 import itertools
 
-import jax.numpy as jnp
 import numpy as np
-from jax.lax import GatherScatterMode
 
 from . import _terms as terms
 from ._layout import Unsupported, free_axis
@@ -20,6 +18,14 @@ from ._values import (
     squeeze,
     take,
 )
+
+
+@rule("tile")
+def _tile(reader, equation, x):
+    x, reps = reader.lift(x), equation.params["reps"]
+    shape = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
+    wide = broadcast(x, shape, range(1, len(shape), 2))
+    return reshape(wide, equation.outvars[0].aval.shape, reader.refinements)
 
 
 @rule("transpose")
@@ -50,9 +56,32 @@ def _reshape(reader, equation, x):
 def _slice(reader, equation, x):
     p, x = equation.params, reader.lift(x)
     steps = p["strides"] or (1,) * len(x.axes)
-    for a, row in enumerate(zip(p["start_indices"], p["limit_indices"], steps, strict=True)):
-        x = take(x, a, *row, reader.refinements)
+    for a, (start, stop, step) in enumerate(
+        zip(p["start_indices"], p["limit_indices"], steps, strict=True)
+    ):
+        if step == 1:
+            x = take(x, a, start, stop, 1, reader.refinements)
+        else:
+            x = _strided(reader, x, a, (start, stop, step))
     return x
+
+
+def _strided(reader, x, axis, places):
+    """x[..., start:stop:step, ...]: a finer layout where parameters may need it, else a mix."""
+    start, stop, step = places
+    if not of_data(x.axes[axis]):
+        try:
+            return take(x, axis, *places, reader.refinements)
+        except Unsupported:
+            pass
+    size = {axis: -(-(stop - start) // step)}
+    return mix(reader, x, size, (*reader.path, "stride"), x.dtype, 1.0, name="slice")
+
+
+def of_data(axis) -> bool:
+    """Whether an axis is one of an input, so that nothing may act on it anyhow."""
+    keys = (key for s in axis.segments for atom, _ in s.slots for key in atom.find().members)
+    return not axis.free and any(key[0] == "input" for key in keys)
 
 
 @rule("split")
@@ -91,16 +120,22 @@ def _concatenate(reader, equation, *values):
     def fresh(i, size):
         return reader.refinements.axis((*reader.path, "part", i), size)
 
-    values = [reader.lift(v) for v in values]
-    return concatenate(values, int(equation.params["dimension"]), fresh, reader.refinements)
+    at = int(equation.params["dimension"])
+    values = [reader.lift(v) for v in values if v.shape[at]]
+    return concatenate(values, at, fresh, reader.refinements)
 
 
 @rule("pad")
 def _pad(reader, equation, x, filling):
     x, filling = reader.lift(x), reader.lift(filling)
-    for a, (low, high, interior) in enumerate(equation.params["padding_config"]):
-        if interior:
-            raise Unsupported
+    spread = {
+        a: equation.outvars[0].aval.shape[a]
+        for a, (_, _, interior) in enumerate(equation.params["padding_config"])
+        if interior
+    }
+    if spread:
+        return _spread(reader, equation, x, filling, spread)
+    for a, (low, high, _) in enumerate(equation.params["padding_config"]):
         x = take(x, a, max(-low, 0), x.axes[a].size - max(-high, 0), 1, reader.refinements)
         edges = [max(low, 0), max(high, 0)]
         parts = []
@@ -112,6 +147,22 @@ def _pad(reader, equation, x, filling):
             fresh = lambda i, size, a=a: reader.refinements.axis((*reader.path, a, i), size)
             x = concatenate(parts, a, fresh, reader.refinements)
     return x
+
+
+def _spread(reader, equation, x, filling, sizes):
+    """Padding between the entries of some axes."""
+    config = equation.params["padding_config"]
+    sizes = sizes | {
+        a: n
+        for a, n in enumerate(equation.outvars[0].aval.shape)
+        if config[a] != (0, 0, 0) and a not in sizes
+    }
+    wide = mix(reader, x, sizes, (*reader.path, "pad"), x.dtype, name="pad")
+    number = terms.number(filling.blocks[()])
+    if number == 0:
+        return wide
+    make = lambda row: terms.apply(reader.graph, "equal", row, name="pad")
+    return reader.elementwise([wide, filling], make, x.dtype)
 
 
 def mix(
@@ -153,6 +204,11 @@ def mix(
             for a in varying
             for k, (atom, _) in enumerate(new[a].segments[cell[a]].slots)
         }
+        moving = [t for t in operands if traits is not None or not terms.is_zero(t)]
+        # Zeros stay zeros: they may not be told by a scale, but a shift would be no constant.
+        constant = gain is not None and len(moving) == len(operands)
+        operands = moving or operands[:1]
+        frozen = [p for p in frozen if any(p in ps for _, ps in operands)]
         operands += [rename(t, lambda p: ("guide", *p)) for t in guides]
         frozen += [p for t in guides for p in rename(t, lambda p: ("guide", *p))[1]]
         keep = tuple(
@@ -166,7 +222,7 @@ def mix(
             keep,
             atoms,
             [*frozen, *atoms],
-            coefficients=() if gain is None else (gain,),
+            coefficients=(gain,) if constant else (),
             guides=frozenset(range(count, len(operands))),
             traits=traits,
             name=name,
@@ -219,146 +275,3 @@ def _dynamic_update_slice(reader, equation, x, update, *starts):
     old = mix(reader, x, full, (*reader.path, "old"), x.dtype, 1.0, name="update")
     make = lambda row: terms.apply(reader.graph, "equal", row, name="update")
     return reader.elementwise([old, spread], make, x.dtype)
-
-
-def _take_constant(reader, x, axis, index):
-    """X indexed along one axis by known numbers."""
-    if x.axes[axis].free:
-        return _resize(x, axis, len(index))
-    if len(index) == 1:
-        return take(x, axis, int(index[0]), int(index[0]) + 1, 1, reader.refinements)
-    steps = np.unique(np.diff(index))
-    if len(steps) == 1 and steps[0] > 0:
-        return take(x, axis, int(index[0]), int(index[-1]) + 1, int(steps[0]), reader.refinements)
-    run = len(index) // x.axes[axis].size
-    if run >= 1 and np.array_equal(index, np.repeat(np.arange(x.axes[axis].size), run)):
-        shape = (*x.shape[: axis + 1], run, *x.shape[axis + 1 :])
-        dims = [i for i in range(len(shape)) if i != axis + 1]
-        wide = broadcast(x, shape, dims)
-        merged = (*x.shape[:axis], len(index), *x.shape[axis + 1 :])
-        return reshape(wide, merged, reader.refinements)
-    return mix(reader, x, {axis: len(index)}, (*reader.path, "take"), x.dtype, 1.0, name="take")
-
-
-def _resize(x, axis, size):
-    axes = (*x.axes[:axis], free_axis(size), *x.axes[axis + 1 :])
-    return Value(axes, x.blocks, x.dtype)
-
-
-@rule("gather")
-def _gather(reader, equation, x, index):
-    x = reader.lift(x)
-    d, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    if d.operand_batching_dims or len(d.start_index_map) != 1:
-        raise Unsupported
-    (axis,) = d.start_index_map
-    whole = all(n == sizes[a] for a, n in enumerate(x.shape) if a != axis)
-    if not whole or d.collapsed_slice_dims != (axis,) or sizes[axis] != 1:
-        raise Unsupported
-    rank = len(equation.outvars[0].aval.shape)
-    batch = [i for i in range(rank) if i not in d.offset_dims]
-    filling = _filling(equation)
-    if not isinstance(index, Value):
-        last = x.shape[axis] - sizes[axis]
-        index, asked = np.clip(index, 0, last), np.asarray(index)
-        if filling is not None and (index != asked).any():
-            raise Unsupported
-        filling = None
-        if index.ndim <= 2:
-            taken = _take_constant(reader, x, axis, index.reshape(-1))
-            if index.ndim == 1:
-                return squeeze(taken, [axis])
-            order = [a for a in range(len(x.axes)) if a != axis]
-            rest = iter(order)
-            return rearrange(taken, [axis if i in batch else next(rest) for i in range(rank)], {})
-    index = squeeze(reader.lift(index), [-1])
-    found = table_rows(reader, x, axis, index, batch, rank)
-    if filling is None or np.isnan(filling):
-        return found
-    # What stands for rows that are not there does not move with those that are.
-    spread = broadcast(index, found.shape, batch)
-    make = lambda row: terms.apply(reader.graph, "equal", row, guides=frozenset({0}), name="select")
-    return reader.elementwise([spread, found, np.asarray(filling, x.dtype)], make, x.dtype)
-
-
-def _filling(equation):
-    """What a lookup gives for numbers out of range; None where the next row is taken."""
-    mode, value = equation.params["mode"], equation.params["fill_value"]
-    if mode in (GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS):
-        return None
-    if mode != GatherScatterMode.FILL_OR_DROP:
-        raise Unsupported
-    if value is None and not jnp.issubdtype(equation.invars[0].aval.dtype, jnp.inexact):
-        raise Unsupported
-    return np.nan if value is None else value
-
-
-def table_rows(reader, x, axis, index, batch, rank) -> Value:
-    """The rows of a table that an array of whole numbers names."""
-    rest = [a for a in range(len(x.axes)) if a != axis]
-    offset = [i for i in range(rank) if i not in batch]
-    axes, where = [free_axis(1)] * rank, {}
-    for i, a in zip(offset, rest, strict=True):
-        axes[i], where[a] = x.axes[a], i
-    for i, b in zip(batch, range(len(index.axes)), strict=True):
-        axes[i] = index.axes[b]
-    segments = x.axes[axis].segments
-    if len(segments) == 1 and len(segments[0].slots) == 1:
-        for tensor, _ in index.blocks.values():
-            reader.graph.same_rows(tensor, segments[0].slots[0][0])
-    blocks = {}
-    for cell in cells(axes):
-        row = rename(index.blocks[tuple(cell[i] for i in batch)], lambda p: (batch[p[0]], p[1]))
-        rows = []
-        for number in range(len(x.axes[axis].segments)):
-            at = [0] * len(x.axes)
-            at[axis] = number
-            for a in rest:
-                at[a] = cell[where[a]]
-            name = lambda p, n=number: ("row", n, p[1]) if p[0] == axis else (where[p[0]], p[1])
-            rows.append(rename(x.blocks[tuple(at)], name))
-        frozen = [p for _, ps in rows for p in ps if p[0] == "row"]
-        keep = tuple(dict.fromkeys(p for _, ps in [row, *rows] for p in ps if p not in frozen))
-        blocks[cell] = terms.apply(
-            reader.graph,
-            "gather",
-            [row, *rows],
-            keep,
-            frozen=frozen,
-            guides=frozenset({0}),
-            name="gather",
-        )
-    return Value(tuple(axes), blocks, x.dtype)
-
-
-@rule("scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter-mul")
-def _scatter(reader, equation, x, index, update):
-    """x.at[i].set, add or mul along one axis, at a known number."""
-    d, name = equation.params["dimension_numbers"], equation.primitive.name
-    if name == "scatter" and not d.scatter_dims_to_operand_dims:
-        if update.shape != x.shape:
-            raise Unsupported
-        return update  # x.at[...].set(update)
-    if isinstance(index, Value) or len(d.scatter_dims_to_operand_dims) != 1:
-        raise Unsupported
-    (axis,) = d.scatter_dims_to_operand_dims
-    start, x, update = np.asarray(index).reshape(-1), reader.lift(x), reader.lift(update)
-    whole = d.inserted_window_dims == (axis,) and not d.operand_batching_dims
-    start, size = int(start[0]) if len(start) == 1 else -1, x.axes[axis].size
-    if not (whole and 0 <= start < size):
-        raise Unsupported
-    shape = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
-    update = reshape(update, shape, reader.refinements)
-    old = take(x, axis, start, start + 1, 1, reader.refinements)
-    if "add" in name:
-        make = lambda row: terms.linear(reader.graph, row, [1, 1])
-        update = reader.elementwise([old, update], make, x.dtype)
-    elif "mul" in name:
-        make = lambda row: terms.product(reader.graph, *row)
-        update = reader.elementwise([old, update], make, x.dtype)
-    parts = [take(x, axis, 0, start, 1, reader.refinements)] if start else []
-    parts.append(update)
-    if start + 1 < size:
-        parts.append(take(x, axis, start + 1, size, 1, reader.refinements))
-    fresh = lambda i, n: reader.refinements.axis((*reader.path, "part", i), n)
-    return concatenate(parts, axis, fresh, reader.refinements)

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from ._elimination import Relations, Row, echelon
-from ._graph import Node, Tensor
+from ._graph import TIES, Node, Tensor, constant_number
 from ._rules_elementwise import NOTHING, Traits
 
 #: A set of labels; for the row of a table that was looked up there stands ("via", number of
@@ -148,7 +148,7 @@ class Scales:
             for form in forms:
                 self.relations.vanish(form)
             return {}
-        if node.name == "carry":
+        if node.name in TIES:
             self._same(forms)
             return {}
         return self._same(forms)
@@ -245,13 +245,6 @@ def is_small_constant(tensor: Tensor) -> bool:
     """Whether a tensor is a norm's epsilon: a positive number of at most 1e-2."""
     value = constant_number(tensor)
     return value is not None and 0 < value <= 1e-2
-
-
-def constant_number(tensor: Tensor) -> float | None:
-    """The value of a constant scalar."""
-    if tensor.kind != "constant" or tensor.value is None or tensor.value.ndim:
-        return None
-    return float(tensor.value) if tensor.value.dtype.kind in "fiub" else None
 
 
 def _via(token: Any) -> bool:

@@ -10,7 +10,7 @@ has been shifted offers the leaf what was found there, and the model is walked a
 from fractions import Fraction
 
 from ._elimination import Relations, Row, independent
-from ._graph import Node, Tensor
+from ._graph import TIES, Node, Tensor, constant_number
 from ._identities import Identities, resolve_factor
 from ._monomials import (
     Monomial,
@@ -19,7 +19,7 @@ from ._monomials import (
     is_via,
 )
 from ._rules_elementwise import NOTHING, Traits
-from ._scales import constant_number, kind_of, subsets
+from ._scales import kind_of, subsets
 from ._unseen import Unseen, is_unseen
 
 Form = dict[Monomial, Row]
@@ -300,7 +300,8 @@ class Shifts:
             if not abs(constant_number(t) or 0.0) >= INFINITE
         ]
         if node.name != "carry":
-            return self._same(forms)
+            same = self._same(forms)
+            return {} if node.name in TIES else same
         self._offer(operands, forms)
         (state, labels), *_ = operands
         self._same([self.unseen.rest(state, labels, form) for form in forms])

@@ -13,9 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from ._graph import Node, Tensor
+from ._graph import TIES, Node, Tensor, constant_number
 from ._rules_elementwise import NOTHING, Traits
-from ._scales import constant_number
 
 Index = tuple[int, int]  # the number of a tensor and a position
 Exponents = Counter  # of diagonals: (number of a tensor, position) -> whole number
@@ -214,7 +213,7 @@ class Spaces:
         if node.traits == "order":
             self._everything(node)
             return
-        out = [] if node.name == "carry" else [(node.out, node.out_labels)]
+        out = [] if node.name in TIES else [(node.out, node.out_labels)]
         operands = [x for i, x in enumerate(node.operands) if i not in node.guides]
         operands = [x for x in operands if constant_number(x[0]) != 0]
         guided = {x for i in node.guides for x in node.operands[i][1]}
@@ -227,9 +226,10 @@ class Spaces:
             self._everything(node)
             return
         operands = [x for i, x in enumerate(node.operands) if i not in node.guides]
+        guided = {x for i in node.guides for x in node.operands[i][1]}
         for i in node.guides:
             self.rigid(node.operands[i][0])
-        self._together([*operands, (node.out, node.out_labels)], set(node.frozen))
+        self._together([*operands, (node.out, node.out_labels)], set(node.frozen) | guided)
 
     def _gather(self, node):
         self.rigid(node.operands[0][0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._graph import Atom, Graph
+from ._graph import Atom, Graph, constant_number
 from ._values import Place, Term
 
 Names = tuple[Place, ...]
@@ -32,10 +32,7 @@ def scalar(graph: Graph, value: Any) -> Term:
 
 def number(term: Term) -> float | None:
     """The number that a term is, if it is a constant one."""
-    tensor = term[0]
-    if tensor.kind == "constant" and tensor.value is not None and tensor.value.ndim == 0:
-        return float(tensor.value) if tensor.value.dtype.kind in "fiub" else None
-    return None
+    return constant_number(term[0])
 
 
 def is_zero(term: Term) -> bool:
@@ -56,7 +53,7 @@ def apply(
     labels, operands = _labelled(terms, new or {})
     keep = tuple(labels) if keep is None else keep
     frozen_labels = frozenset(labels[p] for p in frozen if p in labels)
-    made = {labels[p]: atom for p, atom in (new or {}).items()}
+    made = None if new is None else {labels[p]: atom for p, atom in new.items()}
     out = graph.add(kind, [labels[p] for p in keep], operands, made, frozen=frozen_labels, **fields)
     return out, keep
 

@@ -1,6 +1,7 @@
 """How much a model's compiled program changes under random elements of what discovery lists."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,3 +46,12 @@ def coarsest(params):
     """The eps of the coarsest floating dtype of some parameters."""
     dtypes = [x.dtype for x in jax.tree.leaves(params) if hasattr(x, "dtype")]
     return max(float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating))
+
+
+def redundancy(apply, params, *inputs):
+    """The number of parameters minus the rank of the outputs' Jacobian."""
+    flat, back = jax.flatten_util.ravel_pytree(params)
+    leaves = lambda v: jax.tree.leaves(apply(back(v), *inputs))
+    outputs = lambda v: jnp.concatenate([y.ravel() for y in leaves(v)])
+    sizes = np.linalg.svd(np.asarray(jax.jacfwd(outputs)(flat)), compute_uv=False)
+    return flat.size - int(np.sum(sizes > 1e-9 * sizes[0]))

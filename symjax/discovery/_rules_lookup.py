@@ -1,0 +1,431 @@
+"""Rules of lookups and scatters: what whole numbers name is read, written or added to.
+
+Axes that are taken whole are carried along, whatever the numbers are, so what acts alike on them
+passes. Where one array of numbers names the rows of a table, the rows are followed one by one
+(the kind ``gather``); with several, or with windows, entries only mix along the axes they point to.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import GatherScatterMode
+
+from . import _terms as terms
+from ._layout import Unsupported, align, free_axis
+from ._reader import Reader, rule
+from ._rules_elementwise import MOST_PIECES, Traits
+from ._rules_linear import REDUCTIONS
+from ._rules_shape import mix
+from ._values import (
+    Value,
+    aligned,
+    block_at,
+    broadcast,
+    cells,
+    concatenate,
+    rearrange,
+    rename,
+    reshape,
+    squeeze,
+    take,
+)
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """The numbers of a lookup: for each axis that they point to a value of the batch's shape.
+
+    ``shared`` has, for axes of the table that are batches of the numbers as well, which one.
+    """
+
+    starts: dict[int, Any]
+    shared: dict[int, int]
+    shape: tuple[int, ...]
+
+    def lifted(self, reader: Reader) -> dict[int, Value]:
+        """The numbers as values."""
+        return {a: reader.lift(v) for a, v in self.starts.items()}
+
+
+def _pointers(reader, index, pointed, shared, needed):
+    """The numbers of an index array, whose last axis runs over the axes that they point to."""
+    starts = {}
+    for i, a in enumerate(pointed):
+        if not needed(a):
+            continue
+        if isinstance(index, Value):
+            last = len(index.axes) - 1
+            part = take(index, last, i, i + 1, 1, reader.refinements)
+            starts[a] = squeeze(part, [last])
+        else:
+            starts[a] = np.asarray(index)[..., i]
+    return Pointers(starts, shared, tuple(index.shape[:-1]))
+
+
+# -- lookups ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An array, what of each of its axes is taken, and where that stands in the output.
+
+    ``window``: of axes that are kept their places; ``batch``: the places of the batch's axes.
+    """
+
+    x: Value
+    sizes: dict[int, int]
+    window: dict[int, int]
+    batch: tuple[int, ...]
+    rank: int
+
+
+@rule("gather")
+def _gather(reader, equation, x, index):
+    x, d = reader.lift(x), equation.params["dimension_numbers"]
+    sizes = dict(enumerate(map(int, equation.params["slice_sizes"])))
+    gone = {*d.collapsed_slice_dims, *d.operand_batching_dims}
+    offset = iter(map(int, d.offset_dims))
+    window = {a: next(offset) for a in range(len(x.axes)) if a not in gone}
+    shared = dict(
+        zip(map(int, d.operand_batching_dims), d.start_indices_batching_dims, strict=True)
+    )
+    rank = len(equation.outvars[0].aval.shape)
+    batch = tuple(i for i in range(rank) if i not in d.offset_dims)
+    filling = _filling(equation)
+    # Of an axis that is taken whole the number can only be 0, unless what is not there is filled.
+    needed = lambda a: sizes[a] != x.shape[a] or filling is not None
+    at = _pointers(reader, index, tuple(map(int, d.start_index_map)), shared, needed)
+    for a, n in sizes.items():
+        number = _only(at.starts[a], x.shape[a] - n) if a in at.starts else 0
+        if number is not None and a not in shared:
+            at.starts.pop(a, None)
+            x = take(x, a, number, number + n, 1, reader.refinements)
+    dropped = [a for a in d.collapsed_slice_dims if a not in at.starts]
+    kept = {a: i for i, a in enumerate(a for a in range(len(x.axes)) if a not in dropped)}
+    here = lambda table: {kept[a]: v for a, v in table.items() if a in kept}
+    at = Pointers(here(at.starts), here(shared), at.shape)
+    lookup = Lookup(squeeze(x, dropped), here(sizes), here(window), batch, rank)
+    known = _by_known_numbers(reader, lookup, at, filling)
+    if known is not None:
+        return known
+    found = _looked_up(reader, lookup, at)
+    if filling is None or np.isnan(filling):
+        return found
+    # What stands for rows that are not there does not move with those that are.
+    spread = [broadcast(v, found.shape, batch) for v in at.lifted(reader).values()]
+    guides = frozenset(range(len(spread)))
+    make = lambda row: terms.apply(reader.graph, "equal", row, guides=guides, name="select")
+    return reader.elementwise([*spread, found, np.asarray(filling, x.dtype)], make, x.dtype)
+
+
+def _only(start, last):
+    """The one number that an axis is read from; None where there are several or it is not known."""
+    if isinstance(start, Value) or not start.size or not np.all(start == start.flat[0]):
+        return None
+    return int(start.flat[0]) if 0 <= start.flat[0] <= last else None
+
+
+def _filling(equation):
+    """What a lookup gives for numbers out of range; None where the next row is taken."""
+    mode, value = equation.params["mode"], equation.params["fill_value"]
+    if mode in (GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS):
+        return None
+    if mode != GatherScatterMode.FILL_OR_DROP:
+        raise Unsupported
+    if value is None and not jnp.issubdtype(equation.invars[0].aval.dtype, jnp.inexact):
+        raise Unsupported
+    return np.nan if value is None else value
+
+
+def _by_known_numbers(reader, lookup, at, filling):
+    """A lookup along one axis by numbers that are known; None where it is another one."""
+    x, count = lookup.x, len(at.shape)
+    if at.shared or len(at.starts) > 1:
+        return None
+    axis = next(iter(at.starts), None)
+    if axis is not None:
+        index = at.starts[axis]
+        if isinstance(index, Value) or lookup.sizes[axis] != 1:
+            return None
+        index = np.clip(asked := np.asarray(index), 0, x.shape[axis] - 1)
+        if filling is not None and (index != asked).any():
+            return None
+        x = _take_constant(reader, x, axis, index.reshape(-1))
+        shape = (*x.shape[:axis], *at.shape, *x.shape[axis + 1 :])
+        x = reshape(x, shape, reader.refinements)
+    source = {}
+    for a, i in lookup.window.items():
+        if a != axis:
+            source[i] = a + (count - 1 if axis is not None and a > axis else 0)
+    if axis is not None:
+        source |= {i: axis + k for k, i in enumerate(lookup.batch)}
+    sizes = dict(zip(lookup.batch, at.shape, strict=True))
+    extra = {i: free_axis(sizes.get(i, 1)) for i in range(lookup.rank) if i not in source}
+    return rearrange(x, [source[i] for i in sorted(source)], extra)
+
+
+def _take_constant(reader, x, axis, index):
+    """X indexed along one axis by known numbers."""
+    size = x.axes[axis].size
+    if x.axes[axis].free:
+        return _resize(x, axis, len(index))
+    if len(index) and np.all(index == index[0]):
+        row = take(x, axis, int(index[0]), int(index[0]) + 1, 1, reader.refinements)
+        return _resize(row, axis, len(index)) if len(index) > 1 else row
+    steps = np.unique(np.diff(index))
+    if len(steps) == 1 and steps[0] > 0 and (steps[0] == 1 or size % steps[0] == 0):
+        try:
+            places = int(index[0]), int(index[-1]) + 1, int(steps[0])
+            return take(x, axis, *places, reader.refinements)
+        except Unsupported:
+            pass
+    read = np.unique(index)
+    runs = np.split(read, np.flatnonzero(np.diff(read) > 1) + 1)
+    if x.has_params and 0 < len(read) < size and len(runs) <= MOST_PIECES:
+        # Rows that are never read stand apart, so that they are seen to do nothing.
+        parts = [take(x, axis, int(r[0]), int(r[-1]) + 1, 1, reader.refinements) for r in runs]
+        fresh = lambda i, n: reader.refinements.axis((*reader.path, "read", i), n)
+        x = concatenate(parts, axis, fresh, reader.refinements) if len(parts) > 1 else parts[0]
+        return _take_constant(reader, x, axis, np.searchsorted(read, index))
+    run = len(index) // size
+    if run >= 1 and np.array_equal(index, np.repeat(np.arange(size), run)):
+        shape = (*x.shape[: axis + 1], run, *x.shape[axis + 1 :])
+        dims = [i for i in range(len(shape)) if i != axis + 1]
+        wide = broadcast(x, shape, dims)
+        merged = (*x.shape[:axis], len(index), *x.shape[axis + 1 :])
+        return reshape(wide, merged, reader.refinements)
+    return mix(reader, x, {axis: len(index)}, (*reader.path, "take"), x.dtype, 1.0, name="take")
+
+
+def _resize(x, axis, size):
+    axes = (*x.axes[:axis], free_axis(size), *x.axes[axis + 1 :])
+    return Value(axes, x.blocks, x.dtype)
+
+
+def _looked_up(reader, lookup, at) -> Value:
+    """The entries of an array that whole numbers point to."""
+    x, sizes, batch = lookup.x, lookup.sizes, lookup.batch
+    starts = at.lifted(reader)
+    shape = dict(zip(batch, at.shape, strict=True)) | {
+        i: sizes[a] for a, i in lookup.window.items()
+    }
+    axes = [free_axis(shape[i]) for i in range(lookup.rank)]
+    for k, i in enumerate(batch):
+        for own in [v.axes[k] for v in starts.values()]:
+            axes[i] = align(axes[i], own, reader.refinements)
+    where = {a: batch[k] for a, k in at.shared.items()}
+    for a, i in where.items():
+        axes[i] = align(axes[i], x.axes[a], reader.refinements)
+    windows = {}
+    for a, i in lookup.window.items():
+        if sizes[a] == x.shape[a] or x.axes[a].free:
+            where[a] = i
+            axes[i] = x.axes[a] if sizes[a] == x.shape[a] else free_axis(sizes[a])
+        elif sizes[a] != 1:
+            windows[i] = axes[i] = reader.refinements.axis((*reader.path, "window", a), sizes[a])
+    moved = [a for a in starts if a not in where]
+    rows = len(moved) == len(starts) == 1 and not windows
+    if rows and len(segments := x.axes[moved[0]].segments) == 1 and len(segments[0].slots) == 1:
+        for tensor, _ in starts[moved[0]].blocks.values():
+            reader.graph.same_rows(tensor, segments[0].slots[0][0])
+    read = _Rows(reader, lookup, starts, moved, where, windows, axes)
+    return Value(tuple(axes), {cell: read(cell, rows) for cell in cells(axes)}, x.dtype)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Writes the node of a cell of a lookup.
+
+    ``where``: of axes of the array their places in the output; ``moved`` are those pointed to.
+    """
+
+    reader: Reader
+    lookup: Lookup
+    starts: dict[int, Value]
+    moved: list[int]
+    where: dict[int, int]
+    windows: dict[int, Any]
+    axes: list[Any]
+
+    def __call__(self, cell, rows):
+        guides = self._guides(cell)
+        operands = self._operands(cell)
+        atoms = {
+            (i, k): atom
+            for i, axis in self.windows.items()
+            for k, (atom, _) in enumerate(axis.segments[cell[i]].slots)
+        }
+        frozen = [p for _, ps in operands for p in ps if p[0] == "row"]
+        names = dict.fromkeys(p for _, ps in [*guides, *operands] for p in ps if p not in frozen)
+        return terms.apply(
+            self.reader.graph,
+            "gather" if rows else "mix",
+            [*guides, *operands],
+            (*names, *atoms),
+            None if rows else atoms,
+            [*frozen, *atoms],
+            guides=frozenset(range(len(guides))),
+            name="gather",
+            **({} if rows else {"coefficients": (1.0,)}),
+        )
+
+    def _guides(self, cell):
+        batch = self.lookup.batch
+        axes, here = [self.axes[i] for i in batch], tuple(cell[i] for i in batch)
+        name = lambda p: (batch[p[0]], p[1])
+        return [rename(block_at(v, axes, here), name) for v in self.starts.values()]
+
+    def _operands(self, cell):
+        x, where, operands = self.lookup.x, self.where, []
+        axes = [self.axes[where[a]] if a in where else axis for a, axis in enumerate(x.axes)]
+        for number, source in enumerate(cells([x.axes[a] for a in self.moved])):
+            chosen = dict(zip(self.moved, source, strict=True))
+            at = [cell[where[a]] if a in where else chosen.get(a, 0) for a in range(len(axes))]
+            name = lambda p, n=number: (where[p[0]], p[1]) if p[0] in where else ("row", n, *p)
+            operands.append(rename(block_at(x, axes, tuple(at)), name))
+        return operands
+
+
+# -- scatters ---------------------------------------------------------------------------------
+
+#: What becomes of an entry and of what is written to it, by the last word of the primitive.
+LARGEST = {"max": -np.inf, "min": np.inf}
+
+
+@rule("scatter", *(f"scatter{dash}{how}" for dash in "-_" for how in ("add", "mul", "max", "min")))
+def _scatter(reader, equation, x, index, update):
+    """x.at[i].set, add, mul, max or min."""
+    d = equation.params["dimension_numbers"]
+    how = equation.primitive.name.replace("_", "-").split("-")[-1]
+    if how == "scatter" and not d.scatter_dims_to_operand_dims:
+        if update.shape != x.shape:
+            raise Unsupported
+        return update  # x.at[...].set(update)
+    x, update = reader.lift(x), reader.lift(update)
+    known = _at_a_known_number(reader, d, how, x, index, update)
+    if known is not None:
+        return known
+    if how == "mul":
+        raise Unsupported
+    spread = _spread(reader, equation, x, index, update, how)
+    if how == "add":
+        make = lambda row: terms.linear(reader.graph, row, [1, 1])
+    elif how == "scatter":
+        make = lambda row: terms.apply(reader.graph, "equal", row, name="update")
+    else:
+
+        def make(row):
+            row = [t for t in row if terms.number(t) != LARGEST[how]]
+            if len(row) == 1:
+                return row[0]
+            return terms.apply(reader.graph, "equal", row, traits="order", name=how)
+
+    return reader.elementwise([x, spread], make, x.dtype)
+
+
+def _at_a_known_number(reader, d, how, x, index, update):
+    """One row that is known is written to; None where it is anything else."""
+    if isinstance(index, Value) or len(d.scatter_dims_to_operand_dims) != 1:
+        return None
+    (axis,) = d.scatter_dims_to_operand_dims
+    start, size = np.asarray(index).reshape(-1), x.axes[axis].size
+    whole = d.inserted_window_dims == (axis,) and not d.operand_batching_dims
+    start = int(start[0]) if len(start) == 1 else -1
+    if not (whole and 0 <= start < size) or how in LARGEST:
+        return None
+    shape = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
+    update = reshape(update, shape, reader.refinements)
+    old = take(x, axis, start, start + 1, 1, reader.refinements)
+    if how == "add":
+        make = lambda row: terms.linear(reader.graph, row, [1, 1])
+        update = reader.elementwise([old, update], make, x.dtype)
+    elif how == "mul":
+        make = lambda row: terms.product(reader.graph, *row)
+        update = reader.elementwise([old, update], make, x.dtype)
+    parts = [take(x, axis, 0, start, 1, reader.refinements)] if start else []
+    parts.append(update)
+    if start + 1 < size:
+        parts.append(take(x, axis, start + 1, size, 1, reader.refinements))
+    fresh = lambda i, n: reader.refinements.axis((*reader.path, "part", i), n)
+    return concatenate(parts, axis, fresh, reader.refinements)
+
+
+def _spread(reader, equation, x, index, update, how) -> Value:
+    """What is written, at the places of the array that it is written to."""
+    d = equation.params["dimension_numbers"]
+    gone = {*d.inserted_window_dims, *d.operand_batching_dims}
+    places = iter(map(int, d.update_window_dims))
+    window = {a: next(places) for a in range(len(x.axes)) if a not in gone}
+    batch = [u for u in range(len(update.axes)) if u not in d.update_window_dims]
+    pairs = zip(d.operand_batching_dims, d.scatter_indices_batching_dims, strict=True)
+    shared = {int(a): batch[int(k)] for a, k in pairs}
+    # Axes of the array along which what is written stands as it is: theirs and the update's.
+    same = {a: u for a, u in window.items() if update.shape[u] == x.shape[a]} | shared
+    pointed = tuple(map(int, d.scatter_dims_to_operand_dims))
+    at = _pointers(reader, index, pointed, {}, lambda a: True)
+    starts = list(at.lifted(reader).values())
+    batch_axes = aligned(starts, reader.refinements)
+    axes, full = [], list(update.axes)
+    for a, axis in enumerate(x.axes):
+        if a in same:
+            u = same[a]
+            axis = align(axis, full[u], reader.refinements)
+            if u in batch:
+                axis = align(axis, batch_axes[batch.index(u)], reader.refinements)
+            full[u] = axis
+        elif axis.free:
+            axis = reader.refinements.axis((*reader.path, "at", a), axis.size)
+        axes.append(axis)
+    back = {u: a for a, u in same.items()}
+    loose = [u for u in range(len(full)) if u not in back]
+    blocks = {}
+    for cell in cells(axes):
+        operands, frozen = [], []
+        for number, source in enumerate(cells([full[u] for u in loose])):
+            chosen = dict(zip(loose, source, strict=True))
+            place = tuple(chosen[u] if u in chosen else cell[back[u]] for u in range(len(full)))
+            name = lambda p, n=number: (back[p[0]], p[1]) if p[0] in back else ("from", n, *p)
+            operands.append(rename(block_at(update, full, place), name))
+        guides = _guides(starts, batch_axes, batch, back, cell)
+        atoms = {
+            (a, k): atom
+            for a, axis in enumerate(axes)
+            if a not in same
+            for k, (atom, _) in enumerate(axis.segments[cell[a]].slots)
+        }
+        rows = [*operands, *guides]
+        frozen = dict.fromkeys(p for _, ps in rows for p in ps if p[0] in ("from", "guide"))
+        names = dict.fromkeys(p for _, ps in rows for p in ps if p not in frozen)
+        blocks[cell] = terms.apply(
+            reader.graph,
+            "mix",
+            rows,
+            (*names, *atoms),
+            atoms,
+            [*frozen, *atoms],
+            coefficients=() if how == "add" else (1.0,),
+            guides=frozenset(range(len(operands), len(rows))),
+            traits=Traits(REDUCTIONS["reduce_max"].degree) if how in LARGEST else None,
+            name="scatter",
+        )
+    return Value(tuple(axes), blocks, x.dtype)
+
+
+def _guides(starts, batch_axes, batch, back, cell):
+    """The numbers, with the names of a cell along the axes that they share with what is written."""
+    guides = []
+    for j, value in enumerate(starts):
+        shared = {k: back[u] for k, u in enumerate(batch) if u in back}
+        sources = [
+            (cell[shared[k]],) if k in shared else range(len(axis.segments))
+            for k, axis in enumerate(batch_axes)
+        ]
+        for number, source in enumerate(np.ndindex(*[len(s) for s in sources])):
+            place = tuple(s[i] for s, i in zip(sources, source, strict=True))
+            name = lambda p, n=number, j=j, shared=shared: (
+                (shared[p[0]], p[1]) if p[0] in shared else ("guide", j, n, *p)
+            )
+            guides.append(rename(block_at(value, batch_axes, place), name))
+    return guides

@@ -1,0 +1,218 @@
+"""Lookups, scatters, loops' slices, transforms and solutions: what acts alike on the rest passes.
+
+Every dimension is the number of parameters minus the rank of the outputs' Jacobian.
+"""
+
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import symjax
+
+from ._reference import changes, redundancy
+
+pytestmark = pytest.mark.usefixtures("x64")
+relu = jax.nn.relu
+
+
+@pytest.fixture(autouse=True)
+def as_people_write():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def weights(**shapes):
+    rng = np.random.default_rng(0)
+    return {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+
+
+def data(*shape):
+    return jnp.asarray(np.random.default_rng(1).standard_normal(shape))
+
+
+def explains(apply, params, *inputs, true):
+    """All the directions that there are, each of which holds."""
+    found = symjax.find_symmetries(apply, params, *inputs)
+    for s, change in changes(found.exact, apply, params, inputs):
+        assert change < 1e-11, f"{s.name} of {s.leaves} changes the output by {change:.1e}"
+    assert found.dimension == true, found
+    assert not found.unknown
+    return found
+
+
+TWO = {"a": (2, 3), "b": (3, 4)}
+IDS = jnp.array([0, 1, 2, 3, 4, 4, 3, 2, 1, 0])
+SENDERS, RECEIVERS = np.array([0, 1, 2, 0, 3, 4]), np.array([1, 2, 0, 2, 4, 3])
+
+
+def graph(reduce):
+    def apply(p, x):
+        h = jax.vmap(lambda x: reduce(relu(x[SENDERS] @ p["a"]), RECEIVERS, 5))(x)
+        return h @ p["b"]
+
+    return apply
+
+
+def recurrence(p, x):
+    u = x @ p["b"]
+    a = jnp.broadcast_to(jnp.tanh(p["l"]), u.shape)
+    _, h = jax.lax.associative_scan(lambda e, f: (f[0] * e[0], f[0] * e[1] + f[1]), (a, u), axis=1)
+    return h @ p["c"]
+
+
+def spectral(p, x):
+    h = jnp.fft.rfft(x @ p["a"], axis=-2) * jnp.fft.rfft(p["k"], n=8, axis=0)
+    return jnp.fft.irfft(h, n=8, axis=-2) @ p["b"]
+
+
+def distances(p, x):
+    """A table of relative positions: two of seven rows and all of a column are never read."""
+    return jnp.einsum("bj,ij->bi", x, p["t"][jnp.arange(3)[:, None] - jnp.arange(3) + 2, 0])
+
+
+MODELS = {
+    "pooled at a position": (
+        lambda p, x, i: relu(x @ p["a"])[jnp.arange(60), i] @ p["b"],
+        TWO,
+        (data(60, 2, 2), jnp.arange(60) % 2),
+        3,
+    ),
+    "vmapped pooling": (
+        lambda p, x, i: jax.vmap(lambda h, k: h[k])(relu(x @ p["a"]), i) @ p["b"],
+        TWO,
+        (data(60, 2, 2), jnp.arange(60) % 2),
+        3,
+    ),
+    "a table per member": (
+        lambda p, i: jax.vmap(lambda t, w, i: t[i] @ w)(p["t"], p["w"], i),
+        {"t": (3, 5, 2), "w": (3, 2, 4)},
+        (jnp.stack([IDS] * 3),),
+        12,
+    ),
+    "sum over edges": (graph(jax.ops.segment_sum), TWO, (data(9, 5, 2),), 3),
+    "largest over edges": (graph(jax.ops.segment_max), TWO, (data(9, 5, 2),), 3),
+    "relative positions": (distances, {"t": (7, 2)}, (data(30, 3),), 9),
+    "rows that constants name": (
+        lambda p, x: x @ p["t"][np.array([[1, 1, 5, 6], [6, 5, 1, 1]])][0],
+        {"t": (8, 3)},
+        (data(30, 4),),
+        15,
+    ),
+    "tile": (
+        lambda p, x: relu(x @ jnp.tile(p["a"], (1, 2))) @ p["b"],
+        {"a": (2, 3), "b": (6, 2)},
+        (data(60, 2),),
+        9,
+    ),
+    "device_put": (lambda p, x: relu(x @ jax.device_put(p["a"])) @ p["b"], TWO, (data(12, 2),), 3),
+    "a recurrence in parallel": (
+        recurrence,
+        {"l": (3,), "b": (2, 3), "c": (3, 4)},
+        (data(8, 5, 2),),
+        3,
+    ),
+    "spectral": (spectral, {"a": (3, 3), "k": (4, 3), "b": (3, 3)}, (data(8, 8, 3),), 6),
+    "a solution": (
+        lambda p, x: jnp.linalg.solve(p["l"], x.T).T @ p["w"],
+        {"l": (2, 2), "w": (2, 3)},
+        (data(30, 2),),
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_directions_are_found(name):
+    apply, shapes, inputs, true = MODELS[name]
+    params = weights(**shapes)
+    assert redundancy(apply, params, *inputs) == true
+    explains(apply, params, *inputs, true=true)
+
+
+def test_a_triangular_solution_moves_with_its_matrix():
+    """Scales of the columns of L; what is listed holds. (A triangular group acts as well.)"""
+    solve = lambda l, x: jax.scipy.linalg.solve_triangular(l, x.T, lower=True).T
+    params = {"l": jnp.array([[1.3, 0.0], [0.4, 0.8]]), "w": data(2, 3)}
+    explains(lambda p, x: solve(p["l"], x) @ p["w"], params, data(12, 2), true=2)
+
+
+def test_an_embedding_of_equinox_reads_as_a_table():
+    class Net(eqx.Module):
+        table: eqx.nn.Embedding
+        linear: eqx.nn.Linear
+
+        def __call__(self, tokens):
+            return jax.vmap(lambda t: self.linear(self.table(t)))(tokens)
+
+    a, b = jax.random.split(jax.random.key(0))
+    apply, params = symjax.from_equinox(
+        Net(eqx.nn.Embedding(5, 3, key=a), eqx.nn.Linear(3, 6, key=b))
+    )
+    params = jax.tree.map(lambda v: v.astype(float), params)
+    explains(apply, params, IDS, true=12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_slices_of_what_a_loop_stacks(reverse):
+    """One step that is told apart costs none of the others; one that is not used costs nothing."""
+
+    def step(h, w):
+        h = h + relu(h @ w["a"]) @ w["b"]
+        return h, h
+
+    def apply(p, x, used):
+        h, states = jax.lax.scan(step, x, p["l"], reverse=reverse)
+        return h + states[1] @ p["c"] if used else h
+
+    params = {"l": weights(a=(4, 3, 4), b=(4, 4, 3)), "c": data(3, 3)}
+    explains(lambda p, x: apply(p, x, True), params, data(20, 3), true=16)
+    found = explains(lambda p, x: apply(p, x, False), params, data(20, 3), true=16 + 9)
+    assert len(found) == 3  # scales and permutations of all layers at once, and what is unused
+
+
+def test_experts_chosen_by_top_k_have_scales_of_their_own():
+    def apply(p, x):
+        v, i = jax.lax.top_k(x @ p["g"], 2)
+        h = relu(jnp.einsum("bi,bkih->bkh", x, p["a"][i]))
+        return jnp.einsum("bk,bkho,bkh->bo", jax.nn.softmax(v), p["b"][i], h)
+
+    explains(apply, weights(g=(2, 4), a=(4, 2, 2), b=(4, 2, 3)), data(40, 2), true=10)
+
+
+def test_the_primitives_of_equinox_are_read_from_their_implementation():
+    def apply(p, x):
+        h = eqxi.nonbatchable(relu(x @ p["a"]))
+        return h @ p["b"] * (1 + eqxi.unvmap_any(x > 0))
+
+    def loop(p, x):
+        step = lambda c: (c[0] + 1, c[1] + relu(c[1] @ p["a"]) @ p["b"])
+        return eqxi.while_loop(lambda c: c[0] < 3, step, (0, x), kind="checkpointed", max_steps=4)
+
+    explains(apply, weights(**TWO), data(12, 2), true=3)
+    params = weights(a=(2, 3), b=(3, 2))
+    found = symjax.find_symmetries(lambda p, x: loop(p, x)[1], params, data(12, 2))
+    assert found.dimension == 3, found
+
+
+def test_pieces_of_what_is_mixed_are_not_one():
+    """A convolution gives two columns, the first of which comes again: b_1 stands for no other."""
+
+    def apply(p, x):
+        h = jnp.convolve(x, p["a"], mode="valid")
+        return jnp.concatenate([h, h[:1]]) @ p["b"]
+
+    params = weights(a=(2,), b=(3, 3))
+    apply = jax.vmap(apply, in_axes=(None, 0))
+    explains(apply, params, data(30, 3), true=4)  # one scale, and b_0 + v beside b_2 - v
+
+
+def test_what_is_not_understood_and_not_used_holds_nothing():
+    root = lambda p: jnp.linalg.cholesky(p["a"].T @ p["a"])[0, 0]
+    apply = lambda p, x: relu(x @ p["a"]) @ p["b"] + root(p)
+    held = symjax.find_symmetries(apply, weights(**TWO), data(12, 2))
+    assert "cholesky" in str(held.unknown)
+    unused = lambda p, x: (relu(x @ p["a"]) @ p["b"], jnp.linalg.qr(p["a"]))[0]
+    explains(unused, weights(**TWO), data(12, 2), true=3)
