@@ -206,7 +206,9 @@ def chebyshev_differentiation(n):
 
 
 # How far rounding of the exponential moves the logarithm, relative, from mpmath in 60 digits.
-@pytest.mark.parametrize("n, condition, times", [(6, 2.2e3, 2), (7, 3.1e4, 32), (8, 8.2e5, 512)])
+@pytest.mark.parametrize(
+    ("n", "condition", "times"), [(6, 2.2e3, 2), (7, 3.1e4, 32), (8, 8.2e5, 512)]
+)
 def test_strongly_nonnormal_matrices(x64, n, condition, times):
     """Nilpotent: the logarithm of the exponential is the matrix itself."""
     d = chebyshev_differentiation(n)
