@@ -28,8 +28,10 @@ from .actions import (
 )
 from .adapters import (
     from_equinox as from_equinox,
+    from_keras as from_keras,
     from_linen as from_linen,
     from_nnx as from_nnx,
+    from_torch as from_torch,
 )
 from .curves import (
     bezier_curve as bezier_curve,

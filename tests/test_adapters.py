@@ -162,6 +162,19 @@ def test_what_is_no_model_is_refused(monkeypatch):
         symjax.from_nnx(nnx.Dropout(0.5, rngs=RNGS()))
     with pytest.raises(ValueError, match=r"collection 'params', got the keys \['kernel'\]"):
         symjax.from_linen(linen.Dense(2), {"kernel": jnp.ones((3, 2))})
-    monkeypatch.setitem(sys.modules, "flax.nnx", None)
-    with pytest.raises(ImportError, match=r"symjax-symmetry\[flax\]"):
-        symjax.from_nnx(None)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "adapt"),
+    [
+        ("flax.nnx", "flax", symjax.from_nnx),
+        ("torch", "torch", symjax.from_torch),
+        ("torchax", "torch", symjax.from_torch),
+        ("keras", "keras", symjax.from_keras),
+    ],
+)
+def test_a_missing_extra_is_said_with_what_to_do(monkeypatch, module, extra, adapt):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "symjax.adapters._torchax", raising=False)
+    with pytest.raises(ImportError, match=rf"pip install 'symjax-symmetry\[{extra}\]'"):
+        adapt(None)

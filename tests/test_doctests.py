@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+from importlib.util import find_spec
 
 import equinox as eqx
 import jax
@@ -16,6 +17,8 @@ from .public_names import public_objects
 OBJECTS = public_objects()
 # Public in their module because other stages call them; not offered to users.
 INTERNAL = {"symjax.actions.compress", "symjax.groups.power_of", "symjax.linalg.connecting_logs"}
+# Skipped where the framework of another environment is absent (see tests/world).
+FRAMEWORKS = {"symjax.adapters.from_torch": "torch", "symjax.adapters.from_keras": "keras"}
 # Here a function's example is a figure or a study: the tests of plotting and studies show them.
 SHOWN_ELSEWHERE = ("symjax.plotting.", "symjax.studies.")
 
@@ -36,6 +39,8 @@ def examples():
 
 @pytest.mark.parametrize("example", list(examples()))
 def test_example(example):
+    if not find_spec(FRAMEWORKS.get(example.name, "symjax")):
+        pytest.skip("needs the extra world")
     report = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     with jax.numpy_dtype_promotion("standard"):  # as a reader has it, and as Optax needs it

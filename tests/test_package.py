@@ -143,7 +143,19 @@ def test_the_import_check_sees_a_wrong_import(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module", ["matplotlib", "plotly", "sklearn", "flax", "tqdm", "zarr", "xarray"]
+    "module",
+    [
+        "matplotlib",
+        "plotly",
+        "sklearn",
+        "flax",
+        "torch",
+        "torchax",
+        "keras",
+        "tqdm",
+        "zarr",
+        "xarray",
+    ],
 )
 def test_import_needs_no_extra(module):
     assert module not in imported_by_symjax()

@@ -46,7 +46,7 @@ MOST_READINGS = 50
 _HINT = (
     "symjax read `apply(params, *inputs)` by tracing it: `apply` must be a JAX function of the "
     "parameters and inputs, in this order. Of a model of a framework the pair (apply, params) is "
-    "made by symjax.from_equinox, from_nnx or from_linen."
+    "made by symjax.from_equinox, from_nnx, from_linen, from_torch or from_keras."
 )
 
 

@@ -166,7 +166,7 @@ def test_a_compiled_model_has_the_same_symmetries():
 def test_an_error_inside_the_model_carries_a_hint():
     with pytest.raises(TypeError) as caught:
         symjax.find_symmetries(mlp, PARAMS)
-    assert "from_equinox, from_nnx or from_linen" in caught.value.__notes__[0]
+    assert "from_equinox, from_nnx, from_linen, from_torch" in caught.value.__notes__[0]
 
 
 def test_a_symmetry_has_curves_as_its_action_has():
