@@ -119,7 +119,7 @@ def _initialised(module, held, fill: Callable[..., torch.Tensor]) -> _Tensors:
         for name, x in tensors(module).items()
     }
     filled = with_tensors(module, start)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.device("cpu"), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for part in filled.modules():
             if (
