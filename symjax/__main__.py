@@ -20,6 +20,7 @@ from .studies._reproduce import reproduce, watcher
 from .studies._result import ALL_HELD, FAILED, INTERRUPTED, NOT_ALL_HELD, WRONG_CALL
 from .studies._runner import How, StudyError, follow, run_study
 from .studies._stored import draw, look
+from .studies._together import end_all, join
 from .studies._verify import require_whole
 
 USAGE = """usage: python -m symjax list
@@ -51,14 +52,36 @@ class Machine:
     cpu_devices: int | None = None
     """Use this many cores, as one device each; jax itself takes the CPU as one device."""
     distributed: bool = False
-    """Join the processes that `jax.distributed` finds (Slurm, TPU pods, or JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID): the same command in each of them."""
+    """Join the processes that jax finds by itself (Slurm, TPU pods) or that the next three options
+    name: the same command in each of them, but for --process."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, or JAX_COORDINATOR_ADDRESS; implies --distributed."""
+    processes: int | None = None
+    """How many processes there are, or JAX_NUM_PROCESSES; implies --distributed."""
+    process: int | None = None
+    """Which of them this is, from 0, or JAX_PROCESS_ID; implies --distributed."""
 
     def __post_init__(self):
         if self.cpu_devices is not None and not 1 <= self.cpu_devices <= MOST_DEVICES:
             raise ValueError(
                 f"`cpu_devices` must be from 1 to {MOST_DEVICES}, got {self.cpu_devices}."
             )
+        check_options(self)
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"`processes` must be at least 1, got {self.processes}.")
+        if self.process is not None and not 0 <= self.process < (self.processes or 2**31):
+            raise ValueError(
+                f"`process` must be from 0 to `processes` - 1, got {self.process} of "
+                f"{self.processes}."
+            )
+        if self.coordinator is not None and not re.fullmatch(r".+:\d{1,5}", self.coordinator):
+            raise ValueError(f"`coordinator` must be HOST:PORT, got {self.coordinator!r}.")
+
+    @property
+    def several(self) -> bool:
+        """Whether there are other processes to join."""
+        named = (self.coordinator, self.processes, self.process)
+        return self.distributed or any(value is not None for value in named)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +182,8 @@ def _dispatch(words: list[str]) -> int:
             target, how, machine = _parse_all(
                 [Reproduce, How, Machine], rest, prog, "Run every study."
             )
+            if machine.several:
+                raise StudyError("reproduce runs in one process; `run` takes several.")
             _settle(machine)
             return reproduce(target.out, seed=target.seed, how=how, watch=watcher())
         case "draw":
@@ -193,15 +218,22 @@ def _run(rest: list[str]) -> int:
         return ALL_HELD
     if rest[0].startswith("-"):
         raise StudyError(f"run needs a study before {rest[0]}; one of {', '.join(STUDIES)}.")
+    if {"-h", "--help"} & set(rest):
+        return _run_here(rest)
+    # Joined first: a word that one process cannot read ends the others, too.
+    _settle(_parse(Machine, rest[1:], "python -m symjax run", alone=False))
+    return end_all(lambda: _run_here(rest))
+
+
+def _run_here(rest: list[str]) -> int:
     name = rest[0]
     module = load(name)
-    config, target, how, machine = _parse_all(
+    config, target, how, _ = _parse_all(
         [module.Config, Target, How, Machine],
         rest[1:],
         f"python -m symjax run {name}",
         "Run one study and write its data, figure and report.",
     )
-    _settle(machine)
     if jax.process_index():
         follow(name, config, how)
         return ALL_HELD
@@ -218,11 +250,22 @@ def _settle(machine: Machine) -> None:
     if machine.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(machine.cache.absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    if machine.distributed:
-        try:
-            jax.distributed.initialize()
-        except (ValueError, RuntimeError) as error:
-            raise StudyError(f"--distributed: {error}") from error
+    if machine.several:
+        join(
+            machine.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+            _number(machine.processes, "JAX_NUM_PROCESSES"),
+            _number(machine.process, "JAX_PROCESS_ID"),
+        )
+
+
+def _number(given: int | None, variable: str) -> int | None:
+    """An option's number, or that of the variable which stands for it."""
+    text = os.environ.get(variable)
+    if given is not None or not text:
+        return given
+    if not text.isdecimal():
+        raise StudyError(f"{variable} must be a whole number, got {text!r}.")
+    return int(text)
 
 
 def _parse_all(forms: list[type], words: list[str], prog: str, about: str) -> list[Any]:
@@ -235,11 +278,13 @@ def _parse_all(forms: list[type], words: list[str], prog: str, about: str) -> li
     return [getattr(parsed, name) for name, _ in fields]
 
 
-def _parse(form: type, words: list[str], prog: str) -> Any:
-    """``tyro.cli`` with its error box told in one line."""
+def _parse(form: type, words: list[str], prog: str, alone: bool = True) -> Any:
+    """``tyro.cli`` with its error box told in one line; not ``alone``, among others' options."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
+            if not alone:
+                return tyro.cli(form, prog=prog, args=words, return_unknown_args=True)[0]
             return tyro.cli(form, prog=prog, args=words)
     except SystemExit as stop:
         if not stop.code:

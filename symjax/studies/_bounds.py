@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._checks import require
@@ -115,6 +116,6 @@ def _size(aval: Any) -> int:
     shape = getattr(aval, "shape", ())
     if not all(isinstance(n, int) for n in shape) or not hasattr(aval, "dtype"):
         return 0
-    if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
         return math.prod(shape) * 8
     return math.prod(shape) * np.dtype(aval.dtype).itemsize

@@ -164,3 +164,25 @@ def told(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def differences(
+    stored: dict[str, Any], asked: dict[str, Any], there: str = "there", here: str = "here"
+) -> list[str]:
+    """What two identities do not agree in, each in words."""
+    stored, asked = (
+        {k: v for k, v in _flat(json.loads(as_json(tree))).items() if k != "checksum"}
+        for tree in (stored, asked)
+    )
+    return [
+        f"{name} is {stored.get(name, 'absent')} {there} and {asked.get(name, 'absent')} {here}"
+        for name in sorted(stored.keys() | asked.keys())
+        if stored.get(name) != asked.get(name)
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for name, value in plain(tree).items():
+        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found

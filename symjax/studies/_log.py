@@ -23,10 +23,10 @@ import numpy as np
 from ._files import (
     MANIFEST,
     as_json,
+    differences,
     discard,
     flush,
     flush_tree,
-    plain,
     read_manifest,
     replace,
     replace_file,
@@ -192,25 +192,3 @@ def require_same(place: Path, stored: dict[str, Any], asked: dict[str, Any]) -> 
             f"{place} is of another run: {'; '.join(differing)}. Nothing was changed. Repeat the "
             "command that began it, or choose another --out."
         )
-
-
-def differences(
-    stored: dict[str, Any], asked: dict[str, Any], there: str = "there", here: str = "here"
-) -> list[str]:
-    """What two identities do not agree in, each in words."""
-    stored, asked = (
-        {k: v for k, v in _flat(json.loads(as_json(tree))).items() if k != "checksum"}
-        for tree in (stored, asked)
-    )
-    return [
-        f"{name} is {stored.get(name, 'absent')} {there} and {asked.get(name, 'absent')} {here}"
-        for name in sorted(stored.keys() | asked.keys())
-        if stored.get(name) != asked.get(name)
-    ]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = {}
-    for name, value in plain(tree).items():
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found

@@ -27,7 +27,7 @@ from ._report import report
 from ._result import Data, Progress, Result, Statement, StudyError as StudyError
 from ._sampling import Study, sample
 from ._statistics import Running, exact, parse_until, table
-from ._together import agree, agree_on
+from ._together import agree, agree_on, watch
 from ._verify import require_whole
 
 UNFINISHED = "unfinished"
@@ -122,7 +122,7 @@ def run_study(
 
     An error or an interrupt leaves ``out/unfinished`` with the networks that are done, for
     ``how.resume``; where there are none it leaves nothing. With `jax.distributed` initialised,
-    process 0 calls this and every other one `follow`.
+    process 0 calls this and every other one `follow`; one that fails ends the others.
 
     Raises:
         StudyError: for a study that does not exist, an ``out`` that cannot be written, that another
@@ -135,16 +135,16 @@ def run_study(
     if out.exists() and not out.is_dir():
         raise StudyError(f"--out {out} is a file; expected a directory to write to.")
     run.require_disk(out)
+    watch()
+    agree_on(run.identity)
     with Lock(out):
         log = Log(out / UNFINISHED, run.identity)
         shutil.rmtree(out / DISCARDED, ignore_errors=True)
         if how.resume and _already_there(log, out):
-            agree_on(run.identity)
             agree(run.study.networks)
             return _finished(run.module, out)
         done = _open(log, how, out)
         try:
-            agree_on(run.identity)
             result = _run(run, log, done, out, progress)
         except BaseException:
             if not log.exists():
@@ -216,6 +216,7 @@ def follow(name: str, config: Any, how: How) -> None:
         StudyError: where this process was started with anything else than process 0.
     """
     run = _Run.of(name, config, how)
+    watch()
     agree_on(run.identity)
     for _ in sample(run.study, agree(0), how.chunk):
         if agree(0):

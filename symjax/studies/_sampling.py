@@ -36,6 +36,7 @@ from ._pieces import (
     no_exit,
 )
 from ._result import Data, StudyError
+from ._together import exchanging
 
 One = Callable[[Any, Any], dict[str, Any]]
 """From (key, index) to named arrays: everything that is measured on one network."""
@@ -267,10 +268,12 @@ def exchange(data: Data, aside: Mapping[int, str]) -> tuple[Data, dict[int, str]
     sent: dict[str, Any] = {f"={name}": values for name, values in data.items()}
     np.savez(packed, aside=json.dumps(list(aside.items())), **sent)
     own = np.frombuffer(packed.getvalue(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array([len(own)], np.int32)).ravel()
-    padded = np.pad(own, (0, int(lengths.max()) - len(own)))
+    with exchanging():
+        lengths = multihost_utils.process_allgather(np.array([len(own)], np.int32)).ravel()
+        padded = np.pad(own, (0, int(lengths.max()) - len(own)))
+        buffers = multihost_utils.process_allgather(padded)
     kinds, pieces, every = Kinds(), [], {}
-    for process, buffer in enumerate(multihost_utils.process_allgather(padded)):
+    for process, buffer in enumerate(buffers):
         with np.load(io.BytesIO(buffer[: lengths[process]].tobytes())) as stored:
             found = {name[1:]: stored[name] for name in stored.files if name.startswith("=")}
             every |= {int(i): error for i, error in json.loads(str(stored["aside"]))}
@@ -374,4 +377,6 @@ def _gather(result: Any) -> Data:
     """
     if jax.process_count() == 1:
         return jax.device_get(result)
-    return multihost_utils.process_allgather(jax.block_until_ready(result), tiled=True)
+    ready = jax.block_until_ready(result)
+    with exchanging():
+        return multihost_utils.process_allgather(ready, tiled=True)
