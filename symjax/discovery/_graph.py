@@ -253,8 +253,8 @@ def constant_number(tensor: Tensor) -> float | None:
     """The value of a constant scalar that is a real number."""
     if tensor.kind != "constant" or tensor.value is None or tensor.value.ndim:
         return None
-    if tensor.value.dtype.kind == "c" and tensor.value.imag == 0:
-        return float(tensor.value.real)
+    if tensor.value.dtype.kind == "c" and np.imag(tensor.value) == 0:
+        return float(np.real(tensor.value))
     return float(tensor.value) if tensor.value.dtype.kind in "fiub" else None
 
 

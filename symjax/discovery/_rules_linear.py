@@ -169,7 +169,18 @@ def _sort(reader, equation, *values):
         raise Unsupported  # what is sorted by data is told apart by them
     how = Traits(Fraction(1))
     return [
-        mix(reader, v, {a: v.axes[a].size}, (*reader.path, i), v.dtype, 1.0, how, name="sort")
+        mix(
+            reader,
+            v,
+            {a: v.axes[a].size},
+            (*reader.path, i),
+            v.dtype,
+            1.0,
+            how,
+            name="sort",
+            # Sorted by themselves; beside keys the order is that of the keys.
+            symmetric=len(values) == 1,
+        )
         for i, v in enumerate(values)
     ]
 
@@ -181,7 +192,17 @@ def _top_k(reader, equation, x):
     values, numbers = equation.outvars
     first = Traits(Fraction(1)), Traits(Fraction(0))
     return [
-        mix(reader, x, {a: k}, (*reader.path, i), v.aval.dtype, g, how, name="top_k")
+        mix(
+            reader,
+            x,
+            {a: k},
+            (*reader.path, i),
+            v.aval.dtype,
+            g,
+            how,
+            name="top_k",
+            symmetric=v is values,  # the largest entries are the same in any order
+        )
         for i, (v, how, g) in enumerate(zip((values, numbers), first, (1.0, None), strict=True))
     ]
 

@@ -71,7 +71,7 @@ def _strided(reader, x, axis, places):
     start, stop, step = places
     if not of_data(x.axes[axis]):
         try:
-            return take(x, axis, *places, reader.refinements)
+            return take(x, axis, start, stop, step, reader.refinements)
         except Unsupported:
             pass
     size = {axis: -(-(stop - start) // step)}
@@ -175,10 +175,12 @@ def mix(
     traits=None,
     guides=(),
     name: str = "",
+    symmetric: bool = False,
 ) -> Value:
     """A node whose output along ``axes`` (numbers to new sizes) mixes entries of the operand.
 
     ``gain``: what becomes of a constant along the axes; None if it does not stay one.
+    ``symmetric``: the output does not change where the entries along the axes are permuted.
     """
     varying = {a: n for a, n in axes.items() if not (value.axes[a].free and gain == 1)}
     new = tuple(
@@ -221,7 +223,7 @@ def mix(
             operands,
             keep,
             atoms,
-            [*frozen, *atoms],
+            [*(() if symmetric else frozen), *atoms],
             coefficients=(gain,) if constant else (),
             guides=frozenset(range(count, len(operands))),
             traits=traits,

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
-from ..actions import Factor, ShiftAction, ShiftLeg
+from ..actions import Block, Factor, ShiftAction, ShiftLeg
 from ..groups import Translation
 from ._assembly import Assembly, Kind
 from ._elimination import Row
 from ._identities import resolve_factor
+from ._masks import boxes, masked
 from ._monomials import Monomial, canonical, is_summed
 from ._report import Symmetry
 
@@ -143,11 +144,38 @@ class ShiftTables:
                 out: list[int | None] = [None] * rank
                 for p, axis in enumerate(axes):
                     out[axis] = p
-                sizes = tuple(a.size for a in tensor.atoms)
-                leg = ShiftLeg(leaf, tuple(range(len(sizes))), tuple(out), 1.0, (), block)
-                action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
-                result.append(Symmetry("unused", action, (leaf,)))
+                result.append(_free(leaf, block, tuple(a.size for a in tensor.atoms), out))
+        return [*result, *self._masked()]
+
+    def _masked(self) -> list[Symmetry]:
+        """Free translations of the entries that constant masks hide, box by box."""
+        result = []
+        for tensor, hidden in masked(self.assembly.nodes, self.assembly.graph.outputs):
+            assert tensor.leaf is not None
+            for starts, sizes in boxes(hidden):
+                block = _part_of_block(tensor.leaf.axes, starts, sizes)
+                leaf = self.assembly.names[tensor.leaf.leaf]
+                result.append(_free(leaf, block, sizes, list(range(len(sizes)))))
         return result
+
+
+def _free(leaf, block, sizes, out):
+    """What may be added to (part of) a leaf at will."""
+    leg = ShiftLeg(leaf, tuple(range(len(sizes))), tuple(out), 1.0, (), block)
+    action = ShiftAction(Translation(math.prod(sizes)), (leg,), sizes)
+    return Symmetry("unused", action, (leaf,))
+
+
+def _part_of_block(axes, starts, sizes):
+    """The block of a box of a block, given by where it starts along each index, and its sizes."""
+    places, parts, at = [], [], 0
+    for offset, slots in axes:
+        own = range(at, at + len(slots))
+        strides = [stride for _, stride in slots]
+        places.append(offset + sum(starts[k] * s for k, s in zip(own, strides, strict=True)))
+        parts.append(tuple((sizes[k], s) for k, s in zip(own, strides, strict=True)))
+        at += len(slots)
+    return Block(tuple(places), tuple(parts))
 
 
 def _substitute(row: Row, plain: Monomial, value: Monomial) -> Row | None:

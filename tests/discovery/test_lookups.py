@@ -133,10 +133,10 @@ def test_all_directions_are_found(name):
 
 
 def test_a_triangular_solution_moves_with_its_matrix():
-    """Scales of the columns of L; what is listed holds. (A triangular group acts as well.)"""
+    """Scales of columns of L, and what is above its diagonal. (A triangular group acts too.)"""
     solve = lambda l, x: jax.scipy.linalg.solve_triangular(l, x.T, lower=True).T
     params = {"l": jnp.array([[1.3, 0.0], [0.4, 0.8]]), "w": data(2, 3)}
-    explains(lambda p, x: solve(p["l"], x) @ p["w"], params, data(12, 2), true=2)
+    explains(lambda p, x: solve(p["l"], x) @ p["w"], params, data(12, 2), true=3)
 
 
 def test_an_embedding_of_equinox_reads_as_a_table():
@@ -180,6 +180,55 @@ def test_experts_chosen_by_top_k_have_scales_of_their_own():
         return jnp.einsum("bk,bkho,bkh->bo", jax.nn.softmax(v), p["b"][i], h)
 
     explains(apply, weights(g=(2, 4), a=(4, 2, 2), b=(4, 2, 3)), data(40, 2), true=10)
+
+
+def test_experts_of_a_top_k_gate_may_be_renumbered():
+    """The largest logits are the same in any order, so they tell no expert apart."""
+
+    def apply(p, x):
+        l = x @ p["g"]
+        kth = jax.lax.top_k(l, 2)[0][:, -1:]
+        w = jax.nn.softmax(jnp.where(l >= kth, l, -jnp.inf), -1)
+        h = relu(jnp.einsum("td,edh->eth", x, p["a"]))
+        return jnp.einsum("te,eth,ehd->td", w, h, p["b"])
+
+    params = weights(g=(2, 4), a=(4, 2, 2), b=(4, 2, 3))
+    found = explains(apply, params, data(40, 2), true=10)
+    kinds = [(s.name, s.leaves) for s in found]
+    assert ("permutation", ("a", "b", "g")) in kinds
+    by_number = lambda p, x: jax.lax.top_k(x @ p["g"], 2)[1].astype(float) @ p["b"][0, :, :2]
+    found = symjax.find_symmetries(by_number, params, data(40, 2))
+    assert not any(s.name == "permutation" and "g" in s.leaves for s in found)
+
+
+MASK = np.array([[1, 0, 1], [0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("masked", "true"),
+    [
+        (lambda w: jnp.where(MASK == 1, w, 0), 2),
+        (lambda w: w * MASK, 2),
+        (lambda w: jnp.triu(w), 1),
+        (lambda w: jnp.where(MASK == 1, w, w * w), 0),
+        (lambda w: w * MASK + 0.1 * w, 0),
+        (lambda w: w * MASK + (w * (1 - MASK)).sum(), 0),
+    ],
+)
+def test_entries_behind_a_constant_mask_are_free(masked, true):
+    apply = lambda p, x: jnp.tanh(x @ masked(p["w"])) @ p["o"]
+    explains(apply, weights(w=(2, 3), o=(3, 4)), data(12, 2), true=true)
+
+
+def test_what_the_masks_of_a_masked_network_hide():
+    """As of MADE: masks without a pattern are listed box by box."""
+    first = np.arange(3)[:, None] <= np.arange(5) % 3
+    second = np.arange(5)[:, None] % 3 <= np.arange(3)
+    apply = lambda p, x: jnp.tanh(x @ (p["a"] * first)) @ (p["b"] * second)
+    params, hidden = weights(a=(3, 5), b=(5, 3)), int((~first).sum() + (~second).sum())
+    assert redundancy(apply, params, data(40, 3)) == hidden
+    found = explains(apply, params, data(40, 3), true=hidden)
+    assert {s.name for s in found if s.dimension} == {"unused"}
 
 
 def test_the_primitives_of_equinox_are_read_from_their_implementation():
