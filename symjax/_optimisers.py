@@ -64,6 +64,29 @@ def permissive(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def stepped(
+    searching: optax.GradientTransformationExtraArgs,
+    objective: Callable[..., Float[Array, ""]],
+    at: PyTree,
+    state: PyTree,
+    value: Float[Array, ""],
+    gradient: PyTree,
+) -> tuple[PyTree, PyTree]:
+    """(updates, state) of a step of an optimiser, given all that one of Optax may ask for.
+
+    Line searches call ``objective`` and its gradient at other points.
+    """
+    return searching.update(
+        gradient,
+        state,
+        at,
+        value=value,
+        grad=gradient,
+        value_fn=objective,
+        grad_fn=lambda x, *_: jax.grad(objective)(x),
+    )
+
+
 def require_trainable(
     loss: Loss, named: dict[str, Params], steps: int, tolerance: float = 0.0
 ) -> None:

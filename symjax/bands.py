@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from ._checks import describe, is_floating, require, require_count, require_same_tree
-from ._optimisers import Loss, Params, permissive, require_trainable
+from ._optimisers import Loss, Params, permissive, require_trainable, stepped
 from ._orbits import dot, norm
 from ._results import AbstractResult
 from .barriers._along import highest_point
@@ -193,15 +193,7 @@ def geodesic_chain(
     def advance(_, carry):
         inner, state = carry
         value, gradient = jax.value_and_grad(energy)(inner)
-        updates, state = searching.update(
-            gradient,
-            state,
-            inner,
-            value=value,
-            grad=gradient,
-            value_fn=energy,
-            grad_fn=lambda points, *_: jax.grad(energy)(points),
-        )
+        updates, state = stepped(searching, energy, inner, state, value, gradient)
         return optax.apply_updates(inner, updates), state
 
     inner = _on_chord(start, end, images)

@@ -21,6 +21,7 @@ from ._checks import (
     nan_unless,
     path_name,
     require,
+    require_concrete,
     require_finite,
     require_same_tree,
     require_unit_time,
@@ -89,7 +90,8 @@ def exponential_curve(action: Action | Symmetry, params: PyTree, m: Algebra) -> 
     a symmetry. Parameters keep their dtypes.
 
     Raises ValueError for an algebra element or parameters that do not fit the action, integer
-    leaves to be moved, or (outside jit) NaN.
+    leaves to be moved, or (where the values are known) NaN and an m outside of the algebra, such as
+    a matrix that is not skew for a rotation.
 
     Paper: Eq. (4).
 
@@ -104,6 +106,7 @@ def exponential_curve(action: Action | Symmetry, params: PyTree, m: Algebra) -> 
     acting = action_of(action)
     _require_fit(acting, params, m)
     require_finite("m", m)
+    _require_in_algebra(acting.group, m)
     return SymmetryCurve(acting, params, m)
 
 
@@ -139,6 +142,32 @@ def _require_fit(action, params, m):
     # Traced abstractly, so that shapes decide: nothing is computed here.
     eqx.filter_eval_shape(action.generator, m, params)
     require_finite("params", params)
+
+
+def _require_in_algebra(group, m):
+    require_concrete(
+        lambda: _is_in_algebra(group, m),
+        lambda: (
+            f"`m` must be in the Lie algebra of {group}, so that its `project` leaves it as it "
+            f"is; it does not leave the one that was given: {describe(jax.tree.leaves(m)[0])}."
+        ),
+        m,
+    )
+
+
+def _is_in_algebra(group, m):
+    """Whether a group leaves an m as it is, up to rounding; True where it does not say."""
+    try:
+        nearest = group.project(m)
+    except NotImplementedError:
+        return jnp.array(True)
+    inside = []
+    for a, b in zip(jax.tree.leaves(m), jax.tree.leaves(nearest), strict=True):
+        # Logarithms of n x n matrices, where such elements come from, are right to about n eps.
+        eps = float(jnp.finfo(a.dtype).eps) if is_floating(a) else 0.0
+        allowed = 100 * max(a.shape, default=1) * eps
+        inside.append(jnp.all(jnp.abs(a - b) <= allowed * jnp.max(jnp.abs(a), initial=0)))
+    return jnp.array(inside)
 
 
 class Chord(AbstractCurve):

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ._checks import require, require_count, require_key, require_same_tree
-from ._optimisers import Loss, Params, permissive, require_trainable
+from ._optimisers import Loss, Params, permissive, require_trainable, stepped
 from ._results import AbstractResult
 from .curves import AbstractCurve, bezier_curve
 from .linalg._precision import computing_dtype, mm
@@ -83,15 +83,7 @@ def minimise(
 
     def advance(carry):
         w, state, value, gradient, step = carry
-        updates, state = searching.update(
-            gradient,
-            state,
-            w,
-            value=value,
-            grad=gradient,
-            value_fn=loss,
-            grad_fn=lambda w, *_: jax.grad(loss)(w),
-        )
+        updates, state = stepped(searching, loss, w, state, value, gradient)
         w = optax.apply_updates(w, updates)
         return w, state, *_value_and_gradient(loss, w, state), step + 1
 
@@ -209,16 +201,9 @@ def train_curve(
         inner, state = carry
         dtype = jnp.result_type(*jax.tree.leaves(start))
         t = jax.random.uniform(jax.random.fold_in(key, step), (), dtype)
-        value, gradient = jax.value_and_grad(sampled_loss)(inner, t)
-        updates, state = searching.update(
-            gradient,
-            state,
-            inner,
-            value=value,
-            grad=gradient,
-            value_fn=lambda points: sampled_loss(points, t),
-            grad_fn=lambda points, *_: jax.grad(sampled_loss)(points, t),
-        )
+        here = lambda points: sampled_loss(points, t)
+        value, gradient = jax.value_and_grad(here)(inner)
+        updates, state = stepped(searching, here, inner, state, value, gradient)
         return optax.apply_updates(inner, updates), state
 
     inner = [on_chord((i + 1) / (bends + 1)) for i in range(bends)]

@@ -148,6 +148,18 @@ class TestBadInput:
         with pytest.raises(ValueError, match="`m` holds a NaN"):
             symjax.exponential_curve(ACTION, w, (jnp.full((4, 4), jnp.nan),))
 
+    def test_what_is_not_in_the_algebra(self):
+        turn = symjax.linear_action(symjax.Orthogonal(3), [symjax.Leg("w", 0)])
+        w, skew = {"w": jnp.eye(3)}, jnp.array([[0.0, 1, 2], [-1, 0, 3], [-2, -3, 0]])
+        symjax.exponential_curve(turn, w, skew * (1 + jnp.finfo(skew.dtype).eps))
+        symjax.exponential_curve(turn, w, symjax.Orthogonal(3).log(jax.scipy.linalg.expm(skew)))
+        for m in (jnp.eye(3), skew.at[0, 1].add(1e-3), jnp.triu(skew)):
+            with pytest.raises(ValueError, match="`m` must be in the Lie algebra of Orthogonal"):
+                symjax.exponential_curve(turn, w, m)
+            jax.eval_shape(lambda m: symjax.exponential_curve(turn, w, m)(1.0), m)
+            with pytest.raises(ValueError, match="`m` must be in the Lie algebra of Orthogonal"):
+                jax.eval_shape(lambda t, m=m: symjax.exponential_curve(turn, w, m)(t), 1.0)
+
     def test_times(self):
         scaling = symjax.neuron_rescaling_action(4)
         curve = symjax.connecting_curve(scaling, point(jnp.float32), 2 * jnp.ones(4))

@@ -17,7 +17,7 @@ from .._checks import is_concrete, is_floating
 from .._generic import generic_params
 from ._graph_check import Reading, arguments, small_rows
 from ._interpreter import OVERHEAD, Interpreter, equations, host, operations
-from ._mover import Draw, Leaves, move
+from ._mover import MOST_COMPONENTS, Draw, Leaves, move
 from ._report import Symmetries, Symmetry
 
 #: Operations that the check may take for each equation of the program: it stays below twice the
@@ -25,8 +25,10 @@ from ._report import Symmetries, Symmetry
 ALLOWED = 4e6
 #: Programs with fewer equations are as if they had these many: what reading takes in any case.
 FEWEST = 10
-#: Evaluations of the model: before and after at two places, and once more each if one must look.
-EVALUATIONS = 6
+#: Evaluations of the model beside those after a move: at two places, and again if one must look.
+EVALUATIONS = 4
+#: With so many elements of each group at least: with either determinant.
+FEWEST_DRAWS = 2
 #: Outputs may change by so many eps of their size.
 SLACK = 4e4
 #: Beside that, by so many times what a relative change of the parameters by 4,000 eps does.
@@ -63,14 +65,17 @@ def checked(
     if not found.exact:
         false, said = [], "there is nothing exact to check"
     else:
-        work = _work(found.exact, jaxpr, leaves)
+        draws = _draws(found.exact)
+        if _work(found.exact, jaxpr, leaves, draws) > allowed:
+            draws = FEWEST_DRAWS
+        work = _work(found.exact, jaxpr, leaves, draws)
         why = f"the model takes about {work:.0e} operations, more than {allowed:.0e}"
         if work > allowed and read is not None:
             false, said = _attempt(lambda: _by_graph(found.exact, read, allowed, loose=False), why)
         elif work > allowed:
             false, said = [], f"not at all: {why}"
         else:
-            false, said = _attempt(lambda: _by_model(found.exact, jaxpr, leaves, data))
+            false, said = _attempt(lambda: _by_model(found.exact, jaxpr, leaves, data, draws))
     if found.approximate and read is not None:
         loose, also = _attempt(lambda: _by_graph(found.approximate, read, allowed, loose=True))
         false = [*false, *loose]
@@ -88,16 +93,23 @@ def _attempt(evaluate, why=""):
         return [], f"not at all: {why}{'; ' if why else ''}{reason}"
 
 
-def _by_model(rows, jaxpr, leaves, data):
+def _draws(rows):
+    """How many elements meet each component of groups that have few."""
+    counts = [s.group.number_of_components for s in rows]
+    return max([FEWEST_DRAWS, *(int(n) for n in counts if n <= MOST_COMPONENTS)])
+
+
+def _by_model(rows, jaxpr, leaves, data, draws):
     model = Interpreter(jaxpr)
-    false = _refuted(rows, model, _places(model, leaves, data))
+    false = _refuted(rows, model, _places(model, leaves, data), draws)
     if model.eps > np.finfo(np.float64).eps:
         return false, f"by the model, up to an eps of {model.eps:.0e}"
     return false, "by the model, in float64"
 
 
 def _by_graph(rows, read, allowed, *, loose):
-    model = read.small(allowed / (2 * PLACES), loose=loose)
+    draws = max(PLACES, _draws(rows))
+    model = read.small(allowed / (PLACES + draws), loose=loose)
     small, left = small_rows(rows, model.leaves)
     places = []
     for seed, positive in enumerate((False, False, True)):
@@ -107,7 +119,7 @@ def _by_graph(rows, read, allowed, *, loose):
             places.append((place, before))
     if not places:
         raise ArithmeticError("no output of its graph is finite at random parameters")
-    refuted = _refuted([s for _, s in small], model, places)
+    refuted = _refuted([s for _, s in small], model, places, draws)
     false = [row for row, s in small if any(s is f for f in refuted)]
     said = "by the graph that was read, with every index set at size 2 or 3"
     if left:
@@ -133,7 +145,7 @@ def without(
     return replace(left, overlap=sum(s.dimension for s in left.exact) - dimension)
 
 
-def _work(exact, jaxpr, leaves):
+def _work(exact, jaxpr, leaves, draws):
     """About how many operations the check takes."""
     moves = 0.0
     for s in exact:
@@ -141,7 +153,7 @@ def _work(exact, jaxpr, leaves):
             size = float(np.prod(leaves[str(leg.leaf)].shape))
             n = getattr(s.group, "n", None) or 1
             moves += OVERHEAD + (20 + (n if s.dimension > n else 0)) * size
-    return EVALUATIONS * operations(jaxpr.jaxpr) + 2 * moves
+    return (EVALUATIONS + draws) * operations(jaxpr.jaxpr) + draws * moves
 
 
 # -- places -----------------------------------------------------------------------------------
@@ -222,14 +234,14 @@ def _fewest_rows(jaxpr):
 # -- rows -------------------------------------------------------------------------------------
 
 
-def _refuted(rows, model, places):
-    """The rows that change an output."""
+def _refuted(rows, model, places, draws):
+    """The rows that change an output, by so many elements of each."""
 
     def holds(chosen: Iterable[Symmetry]) -> bool:
         actions = [s.action for s in chosen]
         return all(
-            unchanged(model, actions, place, before, reflected)
-            for reflected, (place, before) in enumerate(places)
+            unchanged(model, actions, *places[number % len(places)], number)
+            for number in range(draws)
         )
 
     if holds(rows):
@@ -238,11 +250,15 @@ def _refuted(rows, model, places):
 
 
 def unchanged(
-    model: Any, actions: Sequence[Any], place: Place, before: list[np.ndarray], reflected: int
+    model: Any, actions: Sequence[Any], place: Place, before: list[np.ndarray], number: int
 ) -> bool:
-    """Whether a random element of every action together leaves the outputs as they are."""
-    rng = np.random.default_rng(1 + reflected)
-    moved = move(actions, place.leaves, Draw(rng, reflected=bool(reflected)))
+    """Whether a random element of every action together leaves the outputs as they are.
+
+    Odd numbers ask for negative determinants, and each for another component where there are few.
+    """
+    rng = np.random.default_rng(1 + number)
+    draw = Draw(rng, reflected=bool(number % 2), component=number)
+    moved = move(actions, place.leaves, draw)
     evaluate = lambda leaves: model([*leaves.values(), *place.data])
     after = evaluate(moved)
     changes, sizes = _differences(before, after), [_size(x) for x in before]

@@ -117,6 +117,7 @@ class Identities:
     def __init__(self):
         self.known: dict = {}
         self.sums: dict[int, int] = {}  # asked for, by tensor
+        self.given_up: dict[int, Tensor] = {}  # where a sum had too many weights, or factors
 
     def _answer(self, *question):
         # On a list of our own: a deep model leads to more questions than Python nests calls.
@@ -191,6 +192,7 @@ class Identities:
         """As `functional`, with symbols (tuples) for sums that are not known themselves."""
         count = self.sums[tensor.number] = self.sums.get(tensor.number, 0) + 1
         if count > MOST_SUMS or len(weight.factors) > MOST_FACTORS:
+            self.given_up[tensor.number] = tensor
             return None
         polynomial = yield "_parameters", tensor
         if polynomial is not None:
@@ -351,7 +353,10 @@ class Identities:
         """
         found, total = [ONE], ONE
         at = {p: p for p in range(len(tensor.atoms))}  # position here -> position of the first
-        while tensor.node is not None and len(total.factors) <= MOST_FACTORS:
+        while tensor.node is not None:
+            if len(total.factors) > MOST_FACTORS:
+                self.given_up[tensor.number] = tensor
+                break
             names = {x: at[p] for p, x in enumerate(tensor.node.out_labels) if p in at}
             label = next(x for x, p in names.items() if p == position)
             step = self._along(tensor.node, label, names)

@@ -4,8 +4,9 @@ The actions themselves are JAX; this is NumPy, shares nothing with them, compile
 computes in float64.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from ..groups import (
 Leaves = dict[str, np.ndarray]
 #: Moves the rows of a matrix, as a representation says.
 Mover = Callable[[np.ndarray, Any], np.ndarray]
+#: Of groups with no more components than this, elements can be drawn from each.
+MOST_COMPONENTS = 8
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,19 @@ class Draw:
     """How elements are drawn: ``size`` below one asks for elements that near to the identity.
 
     ``reflected`` asks for negative determinants where a group has them. Permutations and signs are
-    never the identity, but where ``size`` is below one.
+    never the identity, but where ``size`` is below one. ``component`` asks a group that has few
+    components for an element of one of these, by its number (modulo how many there are).
     """
 
     rng: np.random.Generator
     size: float = 1.0
     reflected: bool = False
+    component: int | None = None
+
+    def among(self, count: float) -> int | None:
+        """The number of the component, of so many; None where any will do."""
+        few = self.component is not None and self.size >= 1 and count <= MOST_COMPONENTS
+        return self.component % int(count) if few and self.component is not None else None
 
 
 def move(actions: Iterable[Any], leaves: Leaves, draw: Draw) -> Leaves:
@@ -130,21 +140,31 @@ def element(group: AbstractGroup, draw: Draw) -> Mover:
     """
     n = getattr(group, "n", None) or 1
     rng, size, near = draw.rng, draw.size, draw.size < 1
+    which = draw.among(group.number_of_components)
     match group:
         case Power():
-            return _side_by_side([element(group.group, draw) for _ in range(group.count)])
+            each, rest = int(min(group.group.number_of_components, 1 << 30)), which
+            draws = []
+            for _ in range(group.count):
+                rest, digit = (None, None) if rest is None else divmod(rest, each)
+                draws.append(replace(draw, component=digit))
+            return _side_by_side([element(group.group, own) for own in draws])
         case FixingOnes():
             return _beside_ones(n, _matrix_of(group.group, draw))
         case GeneralLinear() | Orthogonal():
             return _by_matrix(_matrix_of(group, draw))
         case Permutation():
             order = np.arange(n) if near else rng.permutation(n)
-            if not near and np.array_equal(order, np.arange(n)):
+            if which is not None:
+                order = np.array(list(itertools.permutations(range(n)))[which])
+            elif not near and np.array_equal(order, np.arange(n)):
                 order = np.roll(order, 1)
             return lambda x, how: x[order]
         case SignFlip():
             signs = rng.choice([-1.0, 1.0], n)
             signs[rng.integers(n)] = -1.0
+            if which is not None:
+                signs = 1.0 - 2.0 * (which >> np.arange(n) & 1)
             return lambda x, how: x if near else signs[:, None] * x
         case PositiveScaling():
             logs = 0.5 * size * rng.standard_normal(n)
@@ -171,7 +191,8 @@ def _matrix_of(group, draw):
             g = np.linalg.solve(np.eye(n) + skew, np.eye(n) - skew)
         case _:
             raise NotImplementedError(f"no matrix of {group}")
-    if draw.reflected:
+    which = draw.among(group.number_of_components)
+    if draw.reflected if which is None else which:
         g[:, 0] *= -1
     return g
 

@@ -7,10 +7,11 @@ vanish. Which products of leaves are needed is found on the way: a sum of a leaf
 has been shifted offers the leaf what was found there, and the model is walked again.
 """
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 from ._elimination import Relations, Row, independent
-from ._graph import TIES, Node, Tensor, constant_number
+from ._graph import TIES, Node, Tensor, constant_number, leaves_of
 from ._identities import Identities, resolve_factor
 from ._monomials import (
     Monomial,
@@ -27,13 +28,16 @@ Unknown = tuple[int, Monomial]
 
 #: Constants this large stand for infinity in a mask: what is added to them drowns.
 INFINITE = 1e9
-#: Leaves with more products than this are left as they are.
+#: No more products than this are offered to a leaf.
 MOST_MONOMIALS = 60
 #: Products of more factors than this, and sums of more products than this many and the nodes, are
 #: not followed: they must be zero.
 MOST_FACTORS, MOST_TERMS = 16, 60
-#: The model is walked again while shifts are offered or refuted; this is never reached.
+#: The model is walked again while shifts are offered or refuted, but not more often than this.
 MOST_WALKS = 20
+#: A loop multiplies what it carries at every step, so it would be offered powers of a leaf without
+#: end. The highest of them, which no other step takes away, is zero: few are enough.
+MOST_POWER = 4
 
 
 class Shifts:
@@ -55,6 +59,10 @@ class Shifts:
         else:
             self.unseen.forget()
             self._walk()
+            held = [self.tensors[n] for n in (*self.offered, *self.forms) if n in self.tensors]
+            self._name("shifts that take too many walks", held)
+        for tensor in self.identities.given_up.values():
+            self.given_up.setdefault("sums with too many weights", set()).update(leaves_of(tensor))
 
     def _walk(self):
         self.relations = Relations()
@@ -88,7 +96,10 @@ class Shifts:
 
     def _give_up(self, why: str, form: Form) -> None:
         self.relations.vanish(form)
-        tensors = [self.tensors[u[0]] for row in form.values() for u in row]
+        self._name(why, [self.tensors[u[0]] for row in form.values() for u in row])
+
+    def _name(self, why: str, tensors: Iterable[Tensor]) -> None:
+        """Enter the leaves among some tensors as those that something may have been missed for."""
         leaves = {t.leaf.leaf for t in tensors if t.leaf is not None}
         if leaves:
             self.given_up.setdefault(why, set()).update(leaves)
@@ -150,11 +161,17 @@ class Shifts:
                     suits = suits and not is_unseen(m)
                     if j == i or not suits or not self.relations.reduce(row):
                         continue
-                    if not self._of_leaves(m) or len(held) >= MOST_MONOMIALS:
+                    again = leaf.kind == "carry" and any(p > MOST_POWER for _, p, _ in m.factors)
+                    if again or not self._of_leaves(m):
                         continue
                     new = m.rename(lambda x, p=position: p[x])
-                    if new not in _free_functions(leaf):
+                    if new in held or new in _free_functions(leaf):
+                        continue
+                    if len(held) < MOST_MONOMIALS:
                         held[new] = None
+                    else:
+                        moved = [self.tensors[u[0]] for u in row]
+                        self._name("shifts by too many products", [leaf, *moved])
 
     def _of_leaves(self, monomial):
         return bool(monomial.others) and all(

@@ -125,15 +125,28 @@ def _shifts(assembly: Assembly, found):
 
 
 def _broken(assembly: Assembly) -> dict[str, tuple[str, ...]]:
-    """The constants that alone keep index sets from being permuted, and the leaves along these."""
+    """The constants that alone keep index sets from being permuted, and the leaves along these.
+
+    Where nothing else has an index set than constants and the leaves that they are contracted with,
+    they are what a model is fed with, as an input is, and no permutation is lost.
+    """
     indices, leaves = assembly.indices, {}
     for constant, atom in indices.broken:
-        places = indices.leaves(indices.classes[id(atom)])
-        if places:
-            leaves.setdefault(constant.origin, set()).update(
-                assembly.place(indices.tensors[number])[0] for number, _ in places
-            )
-    return {name: tuple(sorted(found)) for name, found in leaves.items()}
+        places = indices.classes[id(atom)]
+        if any(_is_computed(indices.tensors[number]) for number, _ in places):
+            names = {assembly.place(indices.tensors[n])[0] for n, _ in indices.leaves(places)}
+            leaves.setdefault(constant.origin, set()).update(names)
+    return {name: tuple(sorted(found)) for name, found in leaves.items() if found}
+
+
+def _is_computed(tensor: Tensor) -> bool:
+    """Whether a tensor depends on parameters and is more than a multiple or a cast of a leaf."""
+    while tensor.node is not None and tensor.node.kind in ("linear", "pointwise"):
+        moving = [t for t, _ in tensor.node.operands if t.has_params]
+        if len(moving) != 1 or len(tensor.node.operands) != 1:
+            break
+        (tensor,) = moving
+    return tensor.has_params and tensor.kind != "leaf"
 
 
 def _with_probed(

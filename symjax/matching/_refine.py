@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import is_floating, require, require_count, require_same_tree
-from .._optimisers import permissive
+from .._optimisers import permissive, stepped
 from .._orbits import Orbit
 from .._results import AbstractResult
 from ..barriers import loss_along
@@ -124,15 +124,7 @@ def refine(
         value, slope = jax.value_and_grad(height)(xi)
         better = value < least
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), xi, best)
-        updates, state = searching.update(
-            slope,
-            state,
-            xi,
-            value=value,
-            grad=slope,
-            value_fn=height,
-            grad_fn=lambda xi, *_: jax.grad(height)(xi),
-        )
+        updates, state = stepped(searching, height, xi, state, value, slope)
         xi = jax.tree.map(lambda x, u: x + u.astype(x.dtype), xi, updates)
         return (xi, state, best, jnp.where(better, value, least)), value
 

@@ -268,6 +268,39 @@ def test_elements_are_in_their_group(group, reflected):
     np.testing.assert_allclose(near, np.eye(n), atol=1e-4)
 
 
+FINITE = (
+    symjax.Permutation(3),
+    symjax.SignFlip(3),
+    symjax.Power(symjax.Orthogonal(2), 3),
+    symjax.Power(symjax.Permutation(2), 2),
+)
+
+
+@pytest.mark.parametrize("group", FINITE, ids=repr)
+def test_of_few_components_every_one_is_drawn(group):
+    """Told apart by the orders, the signs or the determinants of the blocks."""
+    count, n = int(group.number_of_components), group.n
+    seen = set()
+    for number in range(count):
+        g = element(group, Draw(np.random.default_rng(0), component=number))(np.eye(n), "vector")
+        if isinstance(getattr(group, "group", None), symjax.Orthogonal):
+            seen.add(tuple(np.linalg.det(g[i : i + 2, i : i + 2]) > 0 for i in range(0, n, 2)))
+        else:
+            seen.add(tuple(g.ravel()))
+    assert len(seen) == count
+    again = element(group, Draw(np.random.default_rng(0), component=count))(np.eye(n), "vector")
+    first = element(group, Draw(np.random.default_rng(0), component=0))(np.eye(n), "vector")
+    np.testing.assert_array_equal(again, first)
+
+
+def test_a_component_that_chance_would_miss_is_seen(monkeypatch):
+    """The output is left by even orders alone: half of the group, of six elements."""
+    apply = lambda p: jnp.linalg.det(p["w"])
+    order = symjax.linear_action(symjax.Permutation(3), [symjax.Leg("w", 0)])
+    planted(monkeypatch, Symmetry("planted", order, ("w",)))
+    assert [s.name for s in symjax.find_symmetries(apply, {"w": jnp.eye(3)}).false] == ["planted"]
+
+
 def test_a_group_without_a_mover_is_refused():
     with pytest.raises(NotImplementedError, match="no element of"):
         element(symjax.Translation(2), Draw(np.random.default_rng(0)))

@@ -95,7 +95,7 @@ def test_a_row_without_a_leg_fails_on_the_graph_where_it_fails_on_the_model(monk
     rows = [spoiled(s, rng) for s in found.exact if len(s.action.legs) > 1][:8]
     assert rows
     by_graph, _ = _check._by_graph(rows, read, 1e12, loose=False)
-    by_model, _ = _check._by_model(rows, *model)
+    by_model, _ = _check._by_model(rows, *model, 2)
     assert by_model
     assert [s in by_graph for s in rows] == [s in by_model for s in rows]
 

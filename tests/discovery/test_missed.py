@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import symjax
-from symjax.discovery import _reader, _tables
+from symjax.discovery import _identities, _reader, _shifts, _tables
+
+from .zoo import case
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +125,43 @@ def test_a_constant_that_breaks_a_permutation_is_named():
 
     found = symjax.find_symmetries(masked, PARAMS, X)
     assert found.why == {"a constant of shape (3, 4) in `select_n`": ("a", "c")}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_data_that_a_function_holds_cost_no_permutation(half):
+    """They meet the first weights alone, as an input does; the hidden units are permuted."""
+    cast = lambda p: jax.tree.map(lambda w: w.astype(jnp.bfloat16), p) if half else p
+    data = jnp.asarray(np.random.default_rng(0).standard_normal(np.shape(X)), jnp.float32)
+    given = data.astype(jnp.bfloat16) if half else data
+    found = symjax.find_symmetries(lambda p: network(cast(p), given), PARAMS)
+    assert (found.why, found.unknown) == ({}, {})
+    assert [s.name for s in found if s.name == "permutation"]
+    assert "no permutation because of" not in str(found)
+
+
+CAPS = {
+    "MOST_MONOMIALS": (_shifts, 0, "shifts by too many products", "linear_deep_bias"),
+    "MOST_WALKS": (_shifts, 1, "shifts that take too many walks", "linear_deep_bias"),
+    "MOST_SUMS": (_identities, 0, "sums with too many weights", "layer_norm"),
+    "MOST_FACTORS": (_identities, 0, "sums with too many weights", "layer_norm"),
+}
+
+
+@pytest.mark.parametrize("name", CAPS)
+def test_a_cap_that_is_reached_is_named_with_its_leaves(monkeypatch, name):
+    module, value, why, model = CAPS[name]
+    apply, params, inputs = case(model).build(jax.random.key(0))
+    assert symjax.find_symmetries(apply, params, *inputs).unknown == {}
+    monkeypatch.setattr(module, name, value)
+    found = symjax.find_symmetries(apply, params, *inputs)
+    assert list(found.unknown) == [why]
+    assert found.unknown[why]
+    assert found.lost > 0
+
+
+def test_a_loop_that_multiplies_what_it_carries_reaches_no_cap():
+    apply, params, inputs = case("state_space_diagonal").build(jax.random.key(0))
+    assert symjax.find_symmetries(apply, params, *inputs).unknown == {}
 
 
 DTYPES = (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)
