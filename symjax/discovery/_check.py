@@ -239,10 +239,8 @@ def _refuted(rows, model, places, draws):
 
     def holds(chosen: Iterable[Symmetry]) -> bool:
         actions = [s.action for s in chosen]
-        return all(
-            unchanged(model, actions, *places[number % len(places)], number)
-            for number in range(draws)
-        )
+        at = lambda number: places[number % len(places)]
+        return all(unchanged(model, actions, *at(number), number=number) for number in range(draws))
 
     if holds(rows):
         return []
