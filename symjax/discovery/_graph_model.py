@@ -217,10 +217,10 @@ class GraphModel:
         return functools.reduce(join, parts)
 
     def _mix(self, node):
-        """Random weights along the frozen labels; what a constant becomes is as the node says."""
+        """Random weights along what is mixed; what a constant becomes is as the node says."""
         rows = self._rows(node)
         guides = [x for i, x in enumerate(rows) if i in node.guides]
-        rows = [x for i, x in enumerate(rows) if i not in node.guides]
+        rows = [_sorted(node, x) for i, x in enumerate(rows) if i not in node.guides]
         gain = float(fraction(node.coefficients[0])) if node.coefficients else None
         mixed = self._mixed(node, rows, gain, 0)
         if guides:
@@ -348,6 +348,15 @@ def _einsum(rows: Sequence[Row], out: Sequence[int]) -> np.ndarray:
     operands: list[Any] = [x for (a, _), labels in zip(rows, own, strict=True) for x in (a, labels)]
     kept = [i for i in out if i in numbers]
     return np.asarray(_spread((np.einsum(*operands, [numbers[i] for i in kept]), tuple(kept)), out))
+
+
+def _sorted(node: Node, row: Row) -> Row:
+    """An operand of `mix`, put in order along labels that are not frozen: no order counts."""
+    x, labels = row
+    axes = [a for a, i in enumerate(labels) if i in node.summed - node.frozen]
+    front = np.moveaxis(x, axes, range(len(axes)))
+    flat = front.reshape(-1, *front.shape[len(axes) :])
+    return np.moveaxis(np.sort(flat, 0).reshape(front.shape), range(len(axes)), axes), labels
 
 
 def _wave(values: Sequence[np.ndarray]) -> np.ndarray:
