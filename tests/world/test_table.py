@@ -50,13 +50,6 @@ def test_the_table(name):
     far = sum(float(jnp.abs(moved[k] - params[k]).sum()) for k in params)
     assert far > 0.05 * sum(float(jnp.abs(x).sum()) for x in params.values())
     change = np.abs(run(moved, *row.inputs) - outputs).max()
-    print(
-        "CHANGE",
-        name,
-        change / size / EPS,
-        far / sum(float(jnp.abs(x).sum()) for x in params.values()),
-        symmetries.dimension,
-    )
     assert change <= 25 * EPS * size
 
 
