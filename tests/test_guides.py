@@ -19,7 +19,7 @@ def blocks(page, language):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:jax.core.take_current_trace:DeprecationWarning")  # Haiku's
+@pytest.mark.filterwarnings("ignore:jax.core:DeprecationWarning")  # what Haiku imports
 @pytest.mark.usefixtures("as_a_reader_has_it")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_the_code_of_a_page_prints_what_the_page_says(page):
