@@ -87,10 +87,22 @@ def test_the_model_may_change_afterwards():
     np.testing.assert_array_equal(apply(params, x), before)
 
 
-def test_symmetries_of_a_perceptron():
-    apply, params = symjax.from_keras(perceptron())
-    found = symjax.find_symmetries(apply, params, drawn(4, 3))
-    assert found.dimension == 5
+def stacked():
+    parts = [layers.LSTM(3, return_sequences=True), layers.LSTM(2), layers.Dense(2)]
+    return keras.Sequential([keras.Input((4, 3)), *parts])
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "true"),
+    [
+        (perceptron, (4, 3), 5),  # a scale for each hidden unit
+        (recurrent, (2, 4, 3), 4),  # both biases of two gates are only seen in their sum
+        (stacked, (2, 4, 3), 0),  # permutations of units alone
+    ],
+)
+def test_symmetries_are_those_of_the_layers(make, shape, true):
+    apply, params = symjax.from_keras(make())
+    assert symjax.find_symmetries(apply, params, drawn(*shape)).dimension == true
 
 
 def test_what_cannot_be_used_is_refused():

@@ -204,6 +204,18 @@ def test_a_look_at_the_data_is_left_out_where_the_module_can_do_without():
         jax.jit(apply)(params, drawn(4, 3))
 
 
+@pytest.mark.parametrize("reading", ["_as_it_is", "_compiling", "_exported"])
+def test_every_reading_computes_the_same(reading):
+    from symjax.adapters import _torch_modules, _torchax
+
+    net, x = norm_net(), drawn(5, 3)
+    program = _torchax.Program(_torch_modules.on_meta(net), lambda m, x: m(x))
+    program.readings = [getattr(_torchax, reading)]
+    tensors = dict(net.named_parameters()) | dict(net.named_buffers())
+    got = program({k: _torchax.to_array(v) for k, v in tensors.items()}, (x,), {})
+    np.testing.assert_allclose(got, net(torch.tensor(x)).detach(), rtol=1e-5, atol=1e-6)
+
+
 def test_what_constants_decide_is_decided():
     class Masks(nn.Module):
         def __init__(self):
