@@ -101,7 +101,7 @@ def programs(small: bool) -> Iterator[tuple[str, str, Callable, Callable[[str], 
     paths = lambda a: expm_path(a, ts(a.dtype))
     for batch, n in ((4, 8),) if small else ((10_000, 8), (1000, 32), (100, 100)):
         a = random.normal(size=(3, batch, n, n)) / n**0.5
-        for dtype in DTYPES:
+        for dtype in DTYPES[:1] if small else DTYPES:
             weights, m = (a[1].astype(dtype), a[2].astype(dtype)), (a[0] / 2).astype(dtype)
             elements = np.asarray(jax.vmap(jax.scipy.linalg.expm)(m))
             size = f"{batch} of {n} x {n}"

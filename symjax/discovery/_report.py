@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from .._results import html_table
-from ..actions import Action
 from ..groups import AbstractGroup
 
 
@@ -19,7 +18,7 @@ class Symmetry:
     """
 
     name: str
-    action: Action
+    action: Any  # an `Action`, or a user's own callable with a group, which `verify` judges
     leaves: tuple[str, ...]
     exact: bool = True
     probed: tuple[str, ...] = ()
