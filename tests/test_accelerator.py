@@ -28,10 +28,9 @@ def test_the_tables_say_on_what_they_ran_and_what_was_not_reached(accelerator, c
     assert printed.count("not reached") == 2 * len(calls(jax.numpy.asarray)) + 5
 
 
-# One of each module, of those that compile soon; test_export lowers every one.
+# One of each module but one, of those that compile soon; test_export lowers every one.
 REPRESENTATIVES = (
     "actions.deep_linear_action",
-    "bands.geodesic_chain",
     "barriers.loss_along",
     "bounds.chord_deviation",
     "canonical.orbit_dimension",
@@ -42,7 +41,7 @@ REPRESENTATIVES = (
     "merging.repair",
     "networks.two_layer",
     "topology.linear_chart",
-    "training.minimise",
+    "training.solve_last_layer",
     "transforms.charges",
 )
 
@@ -50,7 +49,8 @@ REPRESENTATIVES = (
 @pytest.mark.slow
 def test_at_small_size_the_cpu_agrees_with_itself(accelerator, capsys):
     names = REPRESENTATIVES
-    assert {name.split(".")[0] for name in names} == set(NUMERICAL)
+    # bands compile for long
+    assert {name.split(".")[0] for name in names} == set(NUMERICAL) - {"bands"}
     accelerator.main(["--small", "--only", *names])
     printed = capsys.readouterr().out
     assert "not reached" not in printed

@@ -102,11 +102,12 @@ def save_element(
     """
     symmetries = resolve(symmetries, approximate)
     check_element(symmetries, element)
-    arrays: dict[str, Any] = {
-        f"{i}/{k}": np.asarray(x)
-        for i, g in enumerate(element)
-        for k, x in enumerate(jax.tree.leaves(g))
-    }
+    arrays: dict[str, Any] = {}
+    for i, g in enumerate(element):
+        for k, x in enumerate(map(np.asarray, jax.tree.leaves(g))):
+            # NumPy's files do not know bfloat16: its numbers are those of float32.
+            arrays[f"{i}/{k}"] = x.astype(np.float32) if x.dtype.kind == "V" else x
+            arrays[f"{i}/{k}/dtype"] = np.asarray(x.dtype.name)
     heading = np.frombuffer(json.dumps(_heading(symmetries)).encode(), np.uint8)
     # Written beside and renamed: a file of this name is whole or not there.
     path = Path(path)
@@ -162,15 +163,20 @@ def load_element(path: str | Path, symmetries: Acting, *, approximate: bool = Fa
         structure = jax.tree.structure(jax.eval_shape(symmetry.group.identity))
         names = [f"{i}/{k}" for k in range(structure.num_leaves)]
         require(
-            all(name in stored for name in names),
+            all(name in stored and f"{name}/dtype" in stored for name in names),
             f"`path` {str(path)!r} lacks entry {i} of its element.",
         )
-        element.append(jax.tree.unflatten(structure, [jnp.asarray(stored[n]) for n in names]))
+        leaves = [_restored(stored[name], stored[f"{name}/dtype"]) for name in names]
+        element.append(jax.tree.unflatten(structure, leaves))
     try:
         check_element(symmetries, tuple(element))
     except ValueError as error:
         raise ValueError(f"`path` {str(path)!r} holds no element: {error}") from error
     return tuple(element)
+
+
+def _restored(x, dtype):
+    return jnp.asarray(x, jax.dtypes.canonicalize_dtype(dtype.item()))
 
 
 def _heading(symmetries):

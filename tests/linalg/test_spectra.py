@@ -154,7 +154,7 @@ def test_no_logarithm_is_claimed_next_to_minus_one(x64, n):
     signs[0] = -1 if n % 2 else 1
     near = signs[:, None] * (noise - np.eye(n)) * np.where(n % 2, signs, 1)
     near[:, 0, 0] = np.where(n % 2, 1.0, near[:, 0, 0])
-    found = np.asarray(has_principal_log(near))
+    found = np.asarray(has_principal_log(jnp.asarray(near)))
     for a, claimed in zip(near, found, strict=True):
         with mpmath.workdps(60):
             values = mpmath.eig(mpmath.matrix(a.tolist()), left=False, right=False)
