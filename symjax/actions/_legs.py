@@ -157,7 +157,7 @@ class Leg(eqx.Module):
         inner = shape if self.block is None else self.block.shape
         return tuple(inner[a] for a in self.axes)
 
-    def read(self, leaf: Array) -> Array:
+    def read(self, leaf: Array | np.ndarray) -> Any:
         """What moves, as a matrix: a row per index of the axes."""
         return self._matrix(part_of(leaf, self.block))
 
@@ -178,7 +178,7 @@ class Leg(eqx.Module):
         full = [n if beside or a in moved else 1 for a, n in enumerate(shape)]
         return self._matrix(jnp.broadcast_to(whole, full))
 
-    def write(self, leaf: Array, moved: Array) -> Array:
+    def write(self, leaf: Array | np.ndarray, moved: Array) -> Array:
         """The leaf with what moves replaced."""
         shape = leaf.shape if self.block is None else self.block.shape
         if self.axis is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Real
 
 from .._checks import checked_widths, is_concrete, require
 from .._results import AbstractResult
@@ -114,7 +114,7 @@ class LinearMinimum(AbstractResult):
         allowed = eps**0.5 if tolerance is None else tolerance
         for name, off in (("p", path.start_error), ("q", path.end_error)):
             require(
-                off <= allowed,
+                bool(off <= allowed),
                 f"`{name}` is no minimum: its product is off by {off:.3g} of the best one, "
                 f"more than `tolerance` = {allowed:.3g}.",
             )
@@ -139,8 +139,8 @@ class LinearMinimum(AbstractResult):
 
 def linear_minimum(
     widths: Sequence[int],
-    x: Float[ArrayLike, "n k"],
-    y: Float[ArrayLike, "m k"],
+    x: Real[ArrayLike, "n k"],
+    y: Real[ArrayLike, "m k"],
     *,
     tolerance: float | None = None,
 ) -> LinearMinimum:

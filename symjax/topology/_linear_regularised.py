@@ -6,7 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Real
 
 from .._checks import is_concrete, require
 from .._results import AbstractResult
@@ -79,8 +79,8 @@ class RegularisedMinimum(AbstractResult):
 
 def regularised_minimum(
     widths: Sequence[int],
-    x: Float[ArrayLike, "n k"],
-    y: Float[ArrayLike, "m k"],
+    x: Real[ArrayLike, "n k"],
+    y: Real[ArrayLike, "m k"],
     penalty: float,
     *,
     tolerance: float | None = None,

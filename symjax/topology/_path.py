@@ -56,9 +56,9 @@ class LinearPath(AbstractCurve):
     last: PathEnd
     turns: tuple[Turn, ...]
     rho: int = eqx.field(static=True)
-    error: Float[Either, ""]
-    start_error: Float[Either, ""]
-    end_error: Float[Either, ""]
+    error: Float[Either, ""] | float  # a float on the host, before the path is finished
+    start_error: Float[Either, ""] | float
+    end_error: Float[Either, ""] | float
     samples: int = eqx.field(static=True)
 
     __repr__ = printed

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Real
 
 from .._checks import require, require_count
 from .._results import AbstractResult
@@ -35,8 +35,8 @@ class ResidualMinimum(AbstractResult):
 def residual_minimum(
     n: int,
     blocks: Sequence[Sequence[int]],
-    x: Float[ArrayLike, "n k"],
-    y: Float[ArrayLike, "m k"],
+    x: Real[ArrayLike, "n k"],
+    y: Real[ArrayLike, "m k"],
     epsilon: float = 1.0,
     *,
     tolerance: float | None = None,

@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Real
 
 from .._checks import require
 from .._results import AbstractResult
@@ -30,8 +30,8 @@ class TwoLayerOrbit(AbstractResult):
 
 
 def two_layer_orbit_components(
-    v: Float[ArrayLike, "h n"],
-    u: Float[ArrayLike, "m h"],
+    v: Real[ArrayLike, "h n"],
+    u: Real[ArrayLike, "m h"],
     kind: Literal["homogeneous", "odd", "permutations"],
     *,
     degree: float = 1.0,
