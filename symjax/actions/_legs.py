@@ -58,7 +58,7 @@ class Block(eqx.Module):
         ]
         return rows, all(whole)
 
-    def read(self, array: Array) -> Array:
+    def read(self, array: Array | np.ndarray) -> Any:
         """The part of an array."""
         rows, whole = self._slices(array.shape)
         if not whole:
@@ -70,7 +70,7 @@ class Block(eqx.Module):
                 )
         return array.reshape(self.shape)
 
-    def write(self, array: Array, part: Array) -> Array:
+    def write(self, array: Array | np.ndarray, part: Array) -> Any:
         """The array with its part replaced."""
         rows, whole = self._slices(array.shape)
         if whole:
@@ -79,7 +79,7 @@ class Block(eqx.Module):
         part = part.reshape(sizes).astype(array.dtype)
         if all(isinstance(r, slice) for r in rows):
             return _joined(array, rows, part)
-        return array.at[np.ix_(*self.indices())].set(part)
+        return jnp.asarray(array).at[np.ix_(*self.indices())].set(part)
 
 
 def _joined(array, rows, part):
