@@ -28,9 +28,13 @@ ROUNDINGS = 32
 # optimisation whose steps magnify.
 CONDITION = {
     "geometry.certify": 200,
-    "merging.averaging_forecast": 200,
+    "merging.averaging_forecast": 400,
     "bands.geodesic_chain": 100,
+    "canonical.minimum_norm": 100,
+    "barriers.barrier": 10,  # 0, the difference of two losses of 16
 }
+# The rounding of a length beside a chord is eps, of what lies between them its square root.
+WIDENED = {"bounds.length_chord_deviation", "bounds.best_chord_deviation"}
 # What a draw gives differs from dtype to dtype: here only that it is finite and of the right dtype.
 DRAWN = {
     "canonical.audit",
@@ -49,17 +53,8 @@ EXACT_ALONE = {"canonical.orbit_dimension"}
 COUNTS_STEPS = {"canonical.minimum_norm"}
 # A rank below float64 is said to be rough: `certain` is False, and the number may be another.
 ROUGH = {"verification.redundancy", "verification.completeness"}
-# They leave this reach and it is open whether by right: the first two widen by sqrt(eps), as they
-# say; iterations end elsewhere in half precision.
-OPEN = {
-    "bounds.length_chord_deviation",
-    "bounds.best_chord_deviation",
-    "barriers.barrier",
-    "canonical.minimum_norm",
-    "merging.averaging_forecast",
-    "transforms.quotient_gradient",
-    "transforms.orbit_constrained",
-}
+# Which bound is the smallest may change with the allowance for rounding.
+CHOOSES = {"bounds.best_chord_deviation"}
 # Those that compile in a moment, or not at all; the others are slow tests.
 QUICK = (
     "linalg.expm",
@@ -84,7 +79,11 @@ QUICK = (
 # Rounding decides which tries of the search are taken: in half precision the end is another one.
 SEARCHED = {"transforms.teleport"}
 # A state tells its numbers in float32.
-TOLD_IN_FLOAT32 = {"transforms.teleport"}
+TOLD_IN_FLOAT32 = {
+    "transforms.teleport",
+    "transforms.quotient_gradient",
+    "transforms.orbit_constrained",
+}
 
 
 @functools.cache
@@ -100,9 +99,7 @@ def slow_unless_quick(names):
     return [n if n.startswith(QUICK) else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
-NAMES = slow_unless_quick(
-    name for name in calls(jnp.asarray) if name not in OPEN | {"networks.random_weights"}
-)
+NAMES = slow_unless_quick(name for name in calls(jnp.asarray) if name != "networks.random_weights")
 HOST_NAMES = slow_unless_quick(host_calls(jnp.asarray))
 
 
@@ -151,11 +148,15 @@ def test_a_function_is_right_to_the_reach_of_its_dtype(name, dtype, x64):
     expected = array_leaves(wide(*same))
     for a, b in zip(actual, expected, strict=True):
         if not floating(a):
-            assert name in COUNTS_STEPS or np.array_equal(a, b)
+            # In fewer digits less is certain: a flag may fall.
+            fell = a.dtype == bool and dtype in HALF and not (a & ~b).any()
+            assert name in COUNTS_STEPS | CHOOSES or fell or np.array_equal(a, b)
             continue
         if name in EXACT_ALONE:
             continue
-        reach = ROUNDINGS * CONDITION.get(name, 1) * max(eps(dtype), eps(a.dtype))
+        rounding = max(eps(dtype), eps(a.dtype))
+        rounding = rounding**0.5 if name in WIDENED else rounding
+        reach = ROUNDINGS * CONDITION.get(name, 1) * rounding
         a, b = np.asarray(a, np.float64), np.asarray(b)
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
         np.testing.assert_array_equal(np.isinf(a), np.isinf(b))

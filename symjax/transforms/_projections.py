@@ -23,7 +23,7 @@ from ._common import (
 
 
 class OrbitState(NamedTuple):
-    """How the last update lay to the orbit; all 0 before the first.
+    """How the last update lay to the orbit, in float32; all 0 before the first.
 
     Not NaN: a state that holds one would stop a training run under jax_debug_nans.
     """
