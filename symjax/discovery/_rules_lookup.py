@@ -141,7 +141,7 @@ def _filling(equation):
 
 def _by_known_numbers(reader, lookup, at, filling):
     """A lookup along one axis by numbers that are known; None where it is another one."""
-    x, count = lookup.x, len(at.shape)
+    x, along = lookup.x, []
     if at.shared or len(at.starts) > 1:
         return None
     axis = next(iter(at.starts), None)
@@ -152,15 +152,18 @@ def _by_known_numbers(reader, lookup, at, filling):
         index = np.clip(asked := np.asarray(index), 0, x.shape[axis] - 1)
         if filling is not None and (index != asked).any():
             return None
+        # Along the rest it is one lookup that is repeated, as of positions for each of a batch.
+        along = [k for k in range(index.ndim) if (index != index.take([0], k)).any()]
+        index = index[tuple(slice(None) if k in along else 0 for k in range(index.ndim))]
         x = _take_constant(reader, x, axis, index.reshape(-1))
-        shape = (*x.shape[:axis], *at.shape, *x.shape[axis + 1 :])
+        shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
         x = reshape(x, shape, reader.refinements)
     source = {}
     for a, i in lookup.window.items():
         if a != axis:
-            source[i] = a + (count - 1 if axis is not None and a > axis else 0)
+            source[i] = a + (len(along) - 1 if axis is not None and a > axis else 0)
     if axis is not None:
-        source |= {i: axis + k for k, i in enumerate(lookup.batch)}
+        source |= {lookup.batch[k]: axis + j for j, k in enumerate(along)}
     sizes = dict(zip(lookup.batch, at.shape, strict=True))
     extra = {i: free_axis(sizes.get(i, 1)) for i in range(lookup.rank) if i not in source}
     return rearrange(x, [source[i] for i in sorted(source)], extra)
@@ -196,7 +199,11 @@ def _take_constant(reader, x, axis, index):
         wide = broadcast(x, shape, dims)
         merged = (*x.shape[:axis], len(index), *x.shape[axis + 1 :])
         return reshape(wide, merged, reader.refinements)
-    return mix(reader, x, {axis: len(index)}, (*reader.path, "take"), x.dtype, 1.0, name="take")
+    if not x.has_params:
+        return mix(reader, x, {axis: len(index)}, (*reader.path, "take"), x.dtype, 1.0, name="take")
+    others = {a: n for a, n in enumerate(x.shape) if a != axis}
+    rows = Lookup(x, others | {axis: 1}, {a: a for a in others}, (axis,), len(x.axes))
+    return _looked_up(reader, rows, Pointers({axis: index}, {}, index.shape))
 
 
 def _resize(x, axis, size):

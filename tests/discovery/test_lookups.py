@@ -73,6 +73,16 @@ def distances(p, x):
     return jnp.einsum("bj,ij->bi", x, p["t"][jnp.arange(3)[:, None] - jnp.arange(3) + 2, 0])
 
 
+def placed(index):
+    """Rows of a table are added at known positions, and their means taken away."""
+
+    def apply(p, x):
+        h = x + p["a"][index]
+        return relu(h - jnp.mean(h, axis=-1, keepdims=True)) @ p["b"]
+
+    return apply
+
+
 MODELS = {
     "pooled at a position": (
         lambda p, x, i: relu(x @ p["a"])[jnp.arange(60), i] @ p["b"],
@@ -95,6 +105,18 @@ MODELS = {
     "sum over edges": (graph(jax.ops.segment_sum), TWO, (data(9, 5, 2),), 3),
     "largest over edges": (graph(jax.ops.segment_max), TWO, (data(9, 5, 2),), 3),
     "relative positions": (distances, {"t": (7, 2)}, (data(30, 3),), 9),
+    "positions, the same for all of a batch": (
+        placed(np.broadcast_to(np.arange(4), (2, 4))),
+        {"a": (4, 3), "b": (3, 1)},
+        (data(20, 2, 4, 3),),
+        4,
+    ),
+    "positions in windows": (
+        placed(np.array([[0, 1, 2], [1, 2, 3]])),
+        {"a": (5, 3), "b": (3, 1)},
+        (data(20, 2, 3, 3),),
+        4 + 3,  # the last row is never read
+    ),
     "rows that constants name": (
         lambda p, x: x @ p["t"][np.array([[1, 1, 5, 6], [6, 5, 1, 1]])][0],
         {"t": (8, 3)},
