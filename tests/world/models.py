@@ -178,7 +178,7 @@ def text_models():
                 "OPT", causal, **SHAPE, vocab_size=VOCABULARY, ffn_dim=12, use_cache=False,
                 max_position_embeddings=LENGTH, word_embed_proj_dim=WIDTH,
             ),
-            IDS, 203, HYPERPLANE, 199, logits,
+            IDS, 203, call=logits,
         ),
         "bert": Row(
             base("Bert", "ForMaskedLM", **ENCODER, pad_token_id=None),
@@ -209,7 +209,7 @@ def text_models():
             base(
                 "Bart", "ForConditionalGeneration", **TWO_SIDED, max_position_embeddings=LENGTH
             ),
-            BOTH, 487, HYPERPLANE, 483, answered,
+            BOTH, 487, call=answered,
         ),
     }  # fmt: skip
 
