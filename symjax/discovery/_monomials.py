@@ -5,13 +5,18 @@ function or the number of a tensor. A name is a label of the tensor that the mon
 ("via", table's index, labels) for an index looked up in a table, or ("sum", i).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 Name = Any
 FactorKey = tuple[Any, int, tuple[Name, ...]]
+#: Where nothing tells summed names apart, not more than so many orders of them are tried.
+MOST_ORDERS = 64
 
 
 def is_summed(name: Name) -> bool:
@@ -75,15 +80,62 @@ def canonical(factors: list[FactorKey]) -> Monomial:
     for what, power, names in factors:
         joined[what, names] = joined.get((what, names), 0) + power
     rows = [(w, p, n) for (w, n), p in joined.items() if p]
-    plain = lambda row: (
-        repr(row[0]),
-        row[1],
-        tuple("sum" if is_summed(n) else repr(n) for n in row[2]),
-    )
-    rows.sort(key=plain)
+    keyed = sorted([(_without_sums(row), row) for row in rows], key=lambda pair: pair[0])
+    rows = tuple(row for _, row in keyed)
+    if any(a == b for (a, _), (b, _) in pairwise(keyed)):
+        rows = _in_order(rows)
+    return Monomial(_numbered(rows))
+
+
+def _without_sums(row):
+    """What a factor is, but for which of the summed names it has."""
+    what, power, names = row
+    return repr(what), power, tuple("sum" if is_summed(n) else repr(n) for n in names)
+
+
+def _numbered(rows):
     numbers: dict[Name, Name] = {}
     change = lambda n: numbers.setdefault(n, ("sum", len(numbers))) if is_summed(n) else n
-    return Monomial(tuple((w, p, tuple(map(change, names))) for w, p, names in rows))
+    return tuple((w, p, tuple(map(change, names))) for w, p, names in rows)
+
+
+@lru_cache(maxsize=1 << 14)
+def _in_order(rows, first=(), most=MOST_ORDERS):
+    """Factors of which some differ in their summed names alone, in an order that these do not set.
+
+    The names are told apart by where they stand, as nodes of a graph by their neighbours; where
+    that leaves some alike, one after the other comes first, and the least of the results is taken.
+    """
+    colours = _colours(rows, first)
+    key = lambda row: (_without_sums(row), [colours.get(n, -1) for n in row[2]])
+    rows = tuple(sorted(rows, key=key))
+    count = Counter(colours.values())
+    alike = [x for a, b in pairwise(rows) if key(a) == key(b) for x in (*a[2], *b[2])]
+    unclear = [colours[n] for n in alike if is_summed(n) and count[colours[n]] > 1]
+    if not unclear:
+        return rows
+    members = [n for n, colour in colours.items() if colour == min(unclear)]
+    tried = members if len(members) <= most else members[:1]
+    found = [_in_order(rows, (*first, n), most // len(tried)) for n in tried]
+    return min(found, key=_numbered)
+
+
+def _colours(rows, first):
+    """Numbers of the summed names by where they stand; equal where no step tells them apart."""
+    names = dict.fromkeys(n for _, _, ns in rows for n in ns if is_summed(n))
+    colours = {n: first.index(n) + 1 if n in first else 0 for n in names}
+    while True:
+        places: dict[Name, list] = {n: [] for n in names}
+        for row in rows:
+            key = _without_sums(row), tuple(colours.get(n, -1) for n in row[2])
+            for p, n in enumerate(row[2]):
+                if n in places:
+                    places[n].append((key, p))
+        told = {n: (colours[n], tuple(sorted(places[n]))) for n in names}
+        order = {value: i for i, value in enumerate(sorted(set(told.values())))}
+        if len(order) == len(set(colours.values())):
+            return {n: order[told[n]] for n in names}
+        colours = {n: order[told[n]] for n in names}
 
 
 ONE = Monomial(())
