@@ -280,6 +280,33 @@ def test_pieces_of_what_is_mixed_are_not_one():
     explains(apply, params, data(30, 3), true=4)  # one scale, and b_0 + v beside b_2 - v
 
 
+def unused_root(h):
+    return jnp.linalg.cholesky(h.T @ h)[0], h[::2, ::2]
+
+
+def inside_jit(p, x):
+    return jax.jit(lambda h: (h @ p["b"], unused_root(h)))(relu(x @ p["a"]))[0]
+
+
+def inside_scan(p, x):
+    def body(carry, row):
+        h = relu(row[None] @ p["a"])
+        return (carry[0] + h @ p["b"], carry[1] + unused_root(h)[0]), unused_root(h)
+
+    return jax.lax.scan(body, (jnp.zeros((1, 4)), jnp.zeros(3)), x)[0][0]
+
+
+def inside_cond(p, x):
+    branch = lambda h: (h @ p["b"], unused_root(h))
+    return jax.lax.cond(x[0, 0] > 0, branch, branch, relu(x @ p["a"]))[0]
+
+
+@pytest.mark.parametrize("apply", [inside_jit, inside_scan, inside_cond])
+def test_what_a_part_makes_and_nothing_reads_holds_nothing(apply):
+    found = symjax.find_symmetries(apply, weights(**TWO), data(12, 2))
+    assert (found.dimension, found.unknown) == (3, {})
+
+
 def test_what_is_not_understood_and_not_used_holds_nothing():
     root = lambda p: jnp.linalg.cholesky(p["a"].T @ p["a"])[0, 0]
     apply = lambda p, x: relu(x @ p["a"]) @ p["b"] + root(p)
