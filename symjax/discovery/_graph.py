@@ -233,6 +233,12 @@ class Graph:
                         waiting.append(operand)
         return keep, wanted
 
+    def miss(self, why: str, tensors: Iterable[Tensor]) -> None:
+        """Name what something may have been missed for, with why; what no leaf is in is left."""
+        held = [t for t in tensors if t.has_params]
+        if held:
+            self.unknown.setdefault(why, []).extend(held)
+
     def settle(self) -> None:
         """Hold fixed what was not understood, where an output depends on it."""
         held: set[int] = set()

@@ -6,7 +6,8 @@ import numpy as np
 
 from ._graph import Node, Tensor
 
-#: What a mask hides is listed in boxes; a leaf with more of them than this is left as it is.
+#: What a mask hides is listed in boxes; a leaf with more of them than this is left as it is, and
+#: named.
 MOST_BOXES = 64
 Box = tuple[tuple[int, ...], tuple[int, ...]]  # where it starts, and its sizes
 
@@ -57,8 +58,8 @@ def _laid_out(mask, names, labels, test):
     return value.reshape([next(sizes) if x in names else 1 for x in labels])
 
 
-def boxes(hidden: np.ndarray) -> list[Box]:
-    """Boxes that cover the entries, each once; none if they are too many.
+def boxes(hidden: np.ndarray) -> list[Box] | None:
+    """Boxes that cover the entries, each once; None if they are too many.
 
     Runs along the last index that are the same in consecutive rows are one box.
     """
@@ -73,6 +74,8 @@ def boxes(hidden: np.ndarray) -> list[Box]:
         for i in range(1, len(hidden) + 1):
             if i == len(hidden) or not np.array_equal(hidden[i], hidden[start]):
                 inner = boxes(hidden[start])
+                if inner is None:
+                    return None
                 pieces += [((start, *at), (i - start, *sizes)) for at, sizes in inner]
                 start = i
-    return pieces if len(pieces) <= MOST_BOXES else []
+    return pieces if len(pieces) <= MOST_BOXES else None

@@ -1,5 +1,6 @@
 """Rules of primitives that act entry by entry."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -62,7 +63,7 @@ def power(reader: Reader, term: Term, exponent: float, name: str) -> Term:
     return pointwise(reader, [term], traits, name)
 
 
-def cut_by_mask(reader: Reader, mask: Value) -> None:
+def cut_by_mask(reader: Reader, mask: Value, cases: Sequence[Any]) -> None:
     """Cut an axis where a known mask changes, so that what it singles out stands apart."""
     tensor = mask.blocks.get((0,) * len(mask.axes), (None, ()))[0]
     if len(mask.blocks) != 1 or tensor is None or tensor.value is None or tensor.value.ndim != 1:
@@ -71,6 +72,9 @@ def cut_by_mask(reader: Reader, mask: Value) -> None:
     if 0 < len(points) < MOST_PIECES:
         reader.refinements.cut(tensor.atoms[0], points.tolist())
         raise NeedsRefinement
+    if len(points):
+        masked = [t for v in cases if isinstance(v, Value) for t, _ in v.blocks.values()]
+        reader.graph.miss("a mask in too many pieces", masked)
 
 
 def _dtype(equation):
@@ -193,7 +197,7 @@ def _clamp(reader, equation, low, x, high):
 @rule("select_n")
 def _select(reader, equation, which, *cases):
     which = reader.lift(which)
-    cut_by_mask(reader, which)
+    cut_by_mask(reader, which, cases)
 
     def make(row):
         chosen = terms.number(row[0])

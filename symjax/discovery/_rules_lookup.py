@@ -186,7 +186,10 @@ def _take_constant(reader, x, axis, index):
             pass
     read = np.unique(index)
     runs = np.split(read, np.flatnonzero(np.diff(read) > 1) + 1)
-    if x.has_params and 0 < len(read) < size and len(runs) <= MOST_PIECES:
+    unread = x.has_params and 0 < len(read) < size
+    if unread and len(runs) > MOST_PIECES:
+        reader.graph.miss("rows in too many pieces", [t for t, _ in x.blocks.values()])
+    elif unread:
         # Rows that are never read stand apart, so that they are seen to do nothing.
         parts = [take(x, axis, int(r[0]), int(r[-1]) + 1, 1, reader.refinements) for r in runs]
         fresh = lambda i, n: reader.refinements.axis((*reader.path, "read", i), n)

@@ -152,7 +152,10 @@ class ShiftTables:
         result = []
         for tensor, hidden in masked(self.assembly.nodes, self.assembly.graph.outputs):
             assert tensor.leaf is not None
-            for starts, sizes in boxes(hidden):
+            found = boxes(hidden)
+            if found is None:
+                self.assembly.graph.miss("entries that a mask hides, in too many boxes", [tensor])
+            for starts, sizes in found or ():
                 block = _part_of_block(tensor.leaf.axes, starts, sizes)
                 leaf = self.assembly.names[tensor.leaf.leaf]
                 result.append(_free(leaf, block, sizes, list(range(len(sizes)))))

@@ -91,7 +91,11 @@ def product(
             term = total(graph, y, [p for p in y[1] if p in drop])
             return linear(graph, [term], [factor * coefficient])
     weights: list[tuple[Term, float]] = []
-    while not drop and not new and len(weights) < MOST_WEIGHTS:
+    while not drop and not new:
+        if len(weights) == MOST_WEIGHTS:
+            if (a[0].has_data and _factors(b)) or (b[0].has_data and _factors(a)):
+                graph.miss("products with too many weights", [a[0], b[0]])
+            break
         if a[0].has_data and (inner := _factors(b)):
             b, weight, factor = inner
         elif b[0].has_data and (inner := _factors(a)):

@@ -159,6 +159,43 @@ def test_a_cap_that_is_reached_is_named_with_its_leaves(monkeypatch, name):
     assert found.lost > 0
 
 
+def weighted(p, x):
+    gain = jnp.tanh(x)
+    for _ in range(9):
+        gain = gain * p["g"]
+    return (x * gain) @ p["a"]
+
+
+BLOTS = np.random.default_rng(0).integers(0, 2, (20, 20)).astype(np.float32)
+ROWS = np.cumsum(np.arange(12) % 2 + 2)
+READ_IN_PIECES = {
+    "products with too many weights": (weighted, {"g": (3,), "a": (3, 4)}, ("g",)),
+    "a mask in too many pieces": (
+        lambda p, x: jnp.where(np.arange(20) % 2 > 0, jnp.tanh(x @ p["a"] + p["g"]), 0) @ p["c"],
+        {"a": (3, 20), "g": (20,), "c": (20, 2)},
+        ("a", "g"),
+    ),
+    "rows in too many pieces": (
+        lambda p, x: jnp.tanh(x @ p["a"]) @ p["c"][ROWS].T,
+        {"a": (3, 4), "c": (40, 4)},
+        ("c",),
+    ),
+    "entries that a mask hides, in too many boxes": (
+        lambda p, x: jnp.tanh(x @ p["a"]) @ (p["c"] * BLOTS),
+        {"a": (3, 20), "c": (20, 20)},
+        ("c",),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", READ_IN_PIECES)
+def test_what_falls_into_too_many_pieces_is_named_with_its_leaves(why):
+    apply, shapes, leaves = READ_IN_PIECES[why]
+    params = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    found = symjax.find_symmetries(apply, params, X)
+    assert found.unknown == {why: leaves}
+
+
 def test_a_loop_that_multiplies_what_it_carries_reaches_no_cap():
     apply, params, inputs = case("state_space_diagonal").build(jax.random.key(0))
     assert symjax.find_symmetries(apply, params, *inputs).unknown == {}
