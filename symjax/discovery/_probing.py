@@ -255,7 +255,8 @@ def _line(x, y, e):
     """(slope, offset) of an affine function."""
     offset = 0.0 if abs(y[0]) <= SLACK * e[0] else float(y[0])
     slope = float(y[1] - y[2]) / 2
-    if not np.all(np.isfinite(y)) or not abs(slope) > 1e3 * SLACK * (e[1] + e[2]):
+    known = np.all(np.isfinite(y)) and np.isfinite(e[0])
+    if not known or not abs(slope) > 1e3 * SLACK * (e[1] + e[2]):
         return None
     parts = np.abs(slope * x), abs(offset)
     allowed = e + e[0] + (e[1] + e[2]) * np.abs(x) + 4 * EPS * (parts[0] + parts[1])
@@ -269,6 +270,8 @@ def _degree(x, y, e):
     defined = np.isfinite(ends)
     if not np.any(ends[defined]):
         return None
+    if np.any(e[[1, 2]][defined] > CLEAR * np.max(np.abs(ends[defined]))):
+        return None  # a kink where all the rest is compared with: nothing would contradict
     side = int(np.argmax(np.where(defined, np.abs(ends), 0.0)))
     with np.errstate(all="ignore"):
         slope = np.log2(np.abs(y[3 + side] / ends[side]))  # at 2 or -2

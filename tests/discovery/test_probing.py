@@ -39,6 +39,7 @@ def groups(symmetries):
 FOUND = {
     "tanh by exponentials": (tanh_by_exponentials, {"SignFlip": (4, True)}),
     "hard tanh": (jax.nn.hard_tanh, {"SignFlip": (4, True)}),
+    "hard tanh of a cube": (lambda z: jax.nn.hard_tanh(z**3), {"SignFlip": (4, True)}),
     "clip": (lambda z: jnp.clip(z, -2, 2), {"SignFlip": (4, True)}),
     "centred sigmoid": (lambda z: jax.nn.sigmoid(z) - 0.5, {"SignFlip": (4, True)}),
     "log cosh": (lambda z: jax.nn.softplus(2 * z) - z, {"SignFlip": (4, True)}),
@@ -62,6 +63,8 @@ FOUND = {
 TRAPS = {
     "offset": lambda z: tanh_by_exponentials(z) + 1e-9,
     "relu6": jax.nn.relu6,
+    "kink at one": lambda z: jnp.where(z > 1, 1.0, z**2),
+    "kink at zero": lambda z: jnp.where(z > 0, z, z**3),
     "far clip": lambda z: jnp.minimum(RELU(z), 1e20),
     "narrow window": lambda z: jnp.where((z > 5) & (z < 5.001), 0.0, jnp.clip(z, -9, 9)),
     "period": lambda z: z + 0.1 * jnp.sin(jnp.pi * z) ** 2,
@@ -82,7 +85,7 @@ TRAPS = {
 def test_a_composite_is_found_to_be_what_it_is(name):
     sigma, expected = FOUND[name]
     apply, params, inputs = hidden(sigma)
-    symmetries = symjax.find_symmetries(apply, params, *inputs)
+    symmetries = symjax.find_symmetries(apply, params, *inputs, check=False)
     assert groups(symmetries) == expected
     for s, residual in changes(symmetries, apply, params, inputs):
         assert residual <= 1000 * coarsest(params), s
@@ -100,7 +103,8 @@ def test_what_rests_on_a_probed_property_passes_verify(name):
 @pytest.mark.parametrize("name", TRAPS)
 def test_a_function_that_only_seems_so_is_not_taken_for_it(name):
     apply, params, inputs = hidden(TRAPS[name])
-    assert groups(symjax.find_symmetries(apply, params, *inputs)) == {}
+    # The check would leave a false one out, and hide what was concluded.
+    assert groups(symjax.find_symmetries(apply, params, *inputs, check=False)) == {}
 
 
 def test_a_second_value_is_not_a_number():
