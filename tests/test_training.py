@@ -12,7 +12,7 @@ from symjax import networks
 from symjax.curves import bezier_curve, polygonal_chain
 from symjax.training import minimise, solve_last_layer, train_curve
 
-from .helpers import assert_close, eps
+from .helpers import assert_close, eps, slow_among
 
 OPTIMISERS = {
     "sgd": optax.sgd(0.05),
@@ -78,7 +78,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_among(NETWORKS, "linear", "two_layer"))
 def test_batches_of_the_papers_networks_reach_a_zero_loss(name):
     apply, widths = NETWORKS[name]
     teacher = networks.random_weights(jax.random.key(0), widths)

@@ -24,6 +24,7 @@ def smallest_midpoint(w, z, sigma, m, degree=1, y=None):
     return least
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_prop_5_4_no_permutation_brings_the_midpoint_below_the_barrier():
     rng = np.random.default_rng(0)

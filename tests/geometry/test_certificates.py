@@ -13,8 +13,6 @@ from ..discovery.zoo import CASES, case
 from ..helpers import eps, slow_among
 from ._reference import Curve, shift_length
 
-HALF = (jnp.float16, jnp.bfloat16)
-
 
 @jax.jit
 def measured(curve, times):
@@ -114,6 +112,7 @@ def test_legs_on_blocks_of_one_leaf(x64):
         assert disagreements(action, params, algebra_element(action)) == []
 
 
+@pytest.mark.slow
 def test_disjoint_blocks_do_not_loosen_a_certificate(x64):
     """A hundred units of one leaf have the spectrum of one: their bounds do not add."""
     legs = [Leg("w", 0, p, 0, Block((i,), (((5, 20),),))) for i in range(20) for p in (1.0,)]
@@ -123,7 +122,8 @@ def test_disjoint_blocks_do_not_loosen_a_certificate(x64):
     assert symjax.certify(curve, 64).length <= 1.01 * symjax.length(curve)
 
 
-@pytest.mark.parametrize("dtype", slow_among([jnp.float16, jnp.bfloat16, jnp.float32], *HALF))
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 def test_certificates_near_a_straight_line(dtype, x64):
     """M = a I + b G: |n| is rounding of gamma'' long before it is 0."""
     action = symjax.deep_linear_action((2, 3, 2))
@@ -166,7 +166,7 @@ def spread(seed, dtype):
     return (jnp.asarray(x)[:, None], jnp.asarray(y)[None]), jnp.asarray(m), times, size, curvature
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", slow_among([jnp.float32, jnp.float64], jnp.float32))
 def test_weights_that_spread_over_many_decades(dtype, x64):
     """What is below eps at the start and grows is there at the end, by scales and by matrices."""
     scales, matrices = symjax.neuron_rescaling_action(4), symjax.deep_linear_action((1, 4, 1))
@@ -187,6 +187,7 @@ def test_weights_that_spread_over_many_decades(dtype, x64):
             assert np.abs(np.asarray(curvature, float) - kappa).max() < at_top * kappa.max(), seed
 
 
+@pytest.mark.slow
 def test_debugging_flags_see_nothing_in_good_input():
     """Of NaN or infinity, in and outside of jit."""
     action, params = symjax.neuron_rescaling_action(2), (jnp.ones((2, 1)), jnp.ones((1, 2)))

@@ -132,6 +132,7 @@ def test_no_curve_no_number():
     assert symjax.max_curvature(symjax.chord(w, jax.tree.map(jnp.negative, w)))[0] == 0
 
 
+@pytest.mark.slow
 def test_derivative_of_the_maximum(x64):
     action = symjax.deep_linear_action((2, 3, 2))
     w = weights(jax.random.key(3), (2, 3, 2), jnp.float64)

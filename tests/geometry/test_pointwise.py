@@ -101,7 +101,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", slow_among(CASES, *(set(CASES) - {"depth 3", "orthogonal"})))
+@pytest.mark.parametrize("name", slow_among(CASES, *(set(CASES) - {"orthogonal"})))
 def test_sec_6_2_curvature_is_that_of_nested_jacfwd(name, x64):
     """Depths 2 to 5: the cross terms of a layer acted on from both sides are there."""
     action, widths, matrices = CASES[name]
@@ -121,6 +121,7 @@ def test_sec_6_2_curvature_is_that_of_nested_jacfwd(name, x64):
                     np.testing.assert_allclose(x, y, rtol=500 * eps(dtype))
 
 
+@pytest.mark.slow
 def test_many_times_are_as_exact_as_one(x64):
     """Smooth curves are interpolated, and curves with sharp peaks evaluated: both to rounding.
 
@@ -285,6 +286,7 @@ def test_cost_grows_with_the_moving_leaves_only():
     assert cost(10) == cost(1_000_000)
 
 
+@pytest.mark.slow
 def test_nothing_of_size_times_by_parameters_is_kept():
     action = symjax.deep_linear_action((32, 32, 32))
     w = weights(jax.random.key(0), (32, 32, 32), jnp.float32)

@@ -232,8 +232,9 @@ def two_minima(rng, h, flip):
     return x, y, *found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("h", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("h", [1, 3])
 def test_lemma_5_1_a_reflection_joins_what_was_apart(h):
     rng = np.random.default_rng(h)
     build = jax.jit(lambda p, q, x, y, g: reflected_pair(p, q, x, y, g=g))
