@@ -109,7 +109,7 @@ def paper_in_ten_minutes(done):
 
 def symmetries_of_your_model(done):
     exact = [s.exact for name in done["checks"] for s in done["found"][name]]
-    assert [c.holds for checks in done["checks"].values() for c in checks] == exact
+    assert [c.outputs_unchanged for checks in done["checks"].values() for c in checks] == exact
     assert exact.count(False) == 1
     deep = done["reports"].pop("deep ReLU MLP")
     assert deep.redundancy.certain
