@@ -189,7 +189,8 @@ print(reports["deep ReLU MLP"])
 # there are more directions than symmetries. That is no gap in the search: where units are off, or
 # on for all inputs that reach them, the network is locally simpler, and parameters move freely that
 # are not free elsewhere. A symmetry holds for every value of the parameters; such a direction does
-# not.
+# not. The count is marked as uncertain: of a unit that is off for all inputs tried, others may see
+# something.
 
 # %%
 kinds = ["change of basis", "rescaling", "rotation", "shift"]

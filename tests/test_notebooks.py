@@ -112,7 +112,8 @@ def symmetries_of_your_model(done):
     assert [c.outputs_unchanged for checks in done["checks"].values() for c in checks] == exact
     assert exact.count(False) == 1
     deep = done["reports"].pop("deep ReLU MLP")
-    assert deep.redundancy.certain
+    # Units that are off at all inputs tried: more inputs might see them, and the count says so.
+    assert not deep.redundancy.certain
     assert deep.missing > 0
     assert {n: r.complete for n, r in done["reports"].items()} == dict.fromkeys(
         done["checks"], True
