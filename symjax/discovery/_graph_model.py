@@ -8,7 +8,7 @@ hash to, and functions that are not known are a wave of a sum.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -210,11 +210,7 @@ class GraphModel:
             "reduce_and": (lambda x, axis: np.min(x != 0, axis), np.logical_and),
             "reduce_or": (lambda x, axis: np.max(x != 0, axis), np.logical_or),
         }.get(node.name, (np.max, np.maximum))
-        parts = []
-        for (x, labels), g in zip(rows, gone, strict=True):
-            kept = tuple(i for i in labels if i not in node.summed)
-            parts.append(_spread((reduce(x, axis=tuple(g)), kept), node.out_labels))
-        return functools.reduce(join, parts)
+        return functools.reduce(join, [_reduced(node, row, reduce) for row in rows])
 
     def _mix(self, node):
         """Random weights along what is mixed; what a constant becomes is as the node says."""
@@ -224,8 +220,7 @@ class GraphModel:
         gain = float(fraction(node.coefficients[0])) if node.coefficients else None
         mixed = self._mixed(node, rows, gain, 0)
         if guides:
-            parts = [self._guide(node, row) for row in guides]
-            share = np.sin(sum(parts)) ** 2
+            share = np.sin(sum(_reduced(node, row, np.sum) for row in guides)) ** 2
             mixed = mixed + share * (self._mixed(node, rows, gain, 1) - mixed)
         if node.traits is None:
             return mixed
@@ -257,21 +252,11 @@ class GraphModel:
             total = total + _spread((value, kept), node.out_labels)
         return total
 
-    def _guide(self, node, row):
-        x, labels = row
-        gone = tuple(a for a, i in enumerate(labels) if i in node.summed)
-        kept = tuple(i for i in labels if i not in node.summed)
-        return _spread((np.sum(x, axis=gone), kept), node.out_labels)
-
     def _range(self, node, rows):
-        ends = []
-        for reduce, join in ((np.max, np.maximum), (np.min, np.minimum)):
-            parts = []
-            for x, labels in rows:
-                gone = tuple(a for a, i in enumerate(labels) if i in node.summed)
-                kept = tuple(i for i in labels if i not in node.summed)
-                parts.append(_spread((reduce(x, axis=gone), kept), node.out_labels))
-            ends.append(functools.reduce(join, parts))
+        ends = [
+            functools.reduce(join, [_reduced(node, row, reduce) for row in rows])
+            for reduce, join in ((np.max, np.maximum), (np.min, np.minimum))
+        ]
         return ends[0] - ends[1]
 
     def _gather(self, node):
@@ -340,6 +325,14 @@ def _spread(row: Row, labels: Sequence[int]) -> np.ndarray:
     x = np.transpose(x, [own.index(i) for i in labels if i in own])
     sizes = iter(np.shape(x))
     return np.reshape(x, [next(sizes) if i in own else 1 for i in labels])
+
+
+def _reduced(node: Node, row: Row, reduce: Callable[..., np.ndarray]) -> np.ndarray:
+    """An operand without the labels that its node sums over."""
+    x, labels = row
+    gone = tuple(a for a, i in enumerate(labels) if i in node.summed)
+    kept = tuple(i for i in labels if i not in node.summed)
+    return _spread((reduce(x, axis=gone), kept), node.out_labels)
 
 
 def _einsum(rows: Sequence[Row], out: Sequence[int]) -> np.ndarray:
