@@ -22,7 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Imports point only to the same line or an earlier one.
 STAGES = [
-    {"_checks", "_compatibility", "_generic", "adapters"},
+    {"_checks", "_compatibility", "_generic", "_jaxprs", "adapters"},
     {"_results"},
     {"linalg"},
     {"_optimisers"},

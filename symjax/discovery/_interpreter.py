@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._jaxprs import has_program, programs_of
 from ._numpy_primitives import RULES, widened
 from ._rules_loops import counts_of_scan
 
@@ -108,7 +109,7 @@ class Interpreter:
     def _in_jax(self, equation, operands):
         """One equation, computed by JAX."""
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            if not any(map(_is_program, equation.params.values())):
+            if not has_program(equation):
                 try:
                     out = equation.primitive.bind(*map(_device, operands), **equation.params)
                     return _hosted(out)
@@ -166,11 +167,6 @@ def _only(result):
     return result[0] if isinstance(result, list) else result
 
 
-def _is_program(value):
-    items = value if isinstance(value, list | tuple) else [value]
-    return any(hasattr(getattr(x, "jaxpr", x), "eqns") for x in items)
-
-
 def inner_program(equation: Any) -> Any:
     """The program of an equation among `CALLS`."""
     p = equation.params
@@ -185,12 +181,9 @@ def equations(jaxpr: Any) -> Iterator[tuple[Any, float]]:
     for equation in jaxpr.eqns:
         yield equation, 1.0
         times = {"scan": equation.params.get("length", 1), "while": STEPS_OF_WHILE}
-        for value in equation.params.values():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                inner = getattr(item, "jaxpr", item)
-                if hasattr(inner, "eqns"):
-                    for one, count in equations(inner):
-                        yield one, count * times.get(equation.primitive.name, 1)
+        for inner in programs_of(equation):
+            for one, count in equations(inner):
+                yield one, count * times.get(equation.primitive.name, 1)
 
 
 def operations(jaxpr: Any) -> float:

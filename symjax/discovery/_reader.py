@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._jaxprs import has_program
 from . import _terms as terms
 from ._graph import Graph, Key, LeafBlock, describe_error
 from ._layout import Axis, NeedsRefinement, Refinements, Unsupported, free_axis
@@ -264,13 +265,6 @@ def implementation(equation: Any) -> Any:
     if any(inner.primitive is primitive for inner in closed.jaxpr.eqns):
         raise Unsupported
     return closed
-
-
-def has_program(equation: Any) -> bool:
-    """Whether a parameter of an equation is a program, or several."""
-    values = equation.params.values()
-    rows = [v if isinstance(v, tuple | list) else (v,) for v in values]
-    return any(hasattr(getattr(v, "jaxpr", v), "eqns") for row in rows for v in row)
 
 
 def _fold(equation, operands):

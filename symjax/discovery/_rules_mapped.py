@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from .._jaxprs import has_program
 from ._layout import Unsupported
-from ._reader import has_program, inner_jaxpr, rule
+from ._reader import inner_jaxpr, rule
 from ._rules_loops import counts_of_scan
 
 Names = tuple[tuple[str, ...], ...]  # per axis of an array: the axes of the mesh that split it

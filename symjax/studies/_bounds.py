@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import require
+from .._jaxprs import programs_of
 
 COUNTS, SEEDS = 2**31, 2**32
 """Counts are indices of 32 bits; seeds that agree in their last 32 bits are one seed to jax."""
@@ -105,11 +106,8 @@ def largest_array(jaxpr: Any) -> int:
 def _every(jaxpr: Any) -> Iterator[Any]:
     yield jaxpr
     for equation in jaxpr.eqns:
-        for value in equation.params.values():
-            for item in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(item, "jaxpr", item)
-                if hasattr(inner, "eqns"):
-                    yield from _every(inner)
+        for inner in programs_of(equation):
+            yield from _every(inner)
 
 
 def _size(aval: Any) -> int:
