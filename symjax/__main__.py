@@ -4,15 +4,18 @@ import contextlib
 import dataclasses
 import io
 import os
+import platform
 import re
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
 
+from . import __version__
 from .studies import STUDIES
 from .studies._bounds import check_options
 from .studies._load import load
@@ -29,6 +32,7 @@ USAGE = """usage: python -m symjax list
        python -m symjax draw DIR [--to FILE] [--study FILE.py]
        python -m symjax look DIR [--to FILE] [--study FILE.py]
        python -m symjax verify DIR
+       python -m symjax --version
 
 list       name the studies
 run        run one study; `python -m symjax run STUDY --help` names its options.
@@ -171,6 +175,9 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
         return ALL_HELD
+    if words in (["-V"], ["--version"]):
+        print(_versions())
+        return ALL_HELD
     command, rest = words[0], words[1:]
     prog = f"python -m symjax {command}"
     match command:
@@ -201,6 +208,13 @@ def _dispatch(words: list[str]) -> int:
     raise StudyError(
         f"no command {command!r}; expected list, run, reproduce, draw, look or verify."
     )
+
+
+def _versions() -> str:
+    """One line that a report of a fault needs."""
+    others = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy", "equinox"))
+    system = f"{platform.system()} {platform.machine()}"
+    return f"symjax {__version__} (Python {platform.python_version()}, {others}, {system})"
 
 
 def _list(rest: list[str]) -> int:

@@ -1,12 +1,13 @@
 """What is looked at once, on import: a jaxlib that can hang, and a stranger of the same name.
 
 Both only warn: the person may know better, and nothing here may break an import that works. No
-JAX backend is started to find out.
+JAX backend is started to find out. `install` is the command that brings an extra.
 """
 
 import importlib.metadata
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,6 +69,33 @@ def collision(strangers: Iterable[str] | None, missing: Iterable[str]) -> str | 
         f"{found}. Mend it: pip uninstall -y {_STRANGER} {_OURS}, then install {_OURS} again from "
         "its source (see its README)."
     )
+
+
+def install(extra: str) -> str:
+    """The command that brings an extra's packages: by their names, so that it works from any index.
+
+    The extra's own name would need symjax on the index, under the name of its distribution.
+    """
+    return "pip install " + " ".join(map(shlex.quote, _requirements(extra))).strip()
+
+
+def _requirements(extra: str) -> list[str]:
+    """What an extra asks for, the extras it names itself unfolded."""
+    try:
+        lines = importlib.metadata.requires(_OURS) or ()
+    except importlib.metadata.PackageNotFoundError:  # a copy of the sources on the path
+        return [f"{_OURS}[{extra}]"]
+    found: dict[str, None] = {}
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if re.search(rf"extra == ['\"]{extra}['\"]", marker) is None:
+            continue
+        inner = re.fullmatch(rf"{_OURS}\[(.+)\]", requirement.strip())
+        names = [requirement.strip()]
+        if inner:
+            names = [n for e in inner[1].split(",") for n in _requirements(e.strip())]
+        found |= dict.fromkeys(names)
+    return list(found) or [f"{_OURS}[{extra}]"]
 
 
 def _version(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart; lines also differ in
 dash and marker, so a grey print stays readable. Matplotlib is an extra, imported on first use:
-``pip install 'symjax-symmetry[plots]'``. Nothing here touches pyplot or a global setting.
+the extra `plots` (matplotlib). Nothing here touches pyplot or a global setting.
 """
 
 from collections.abc import Mapping, Sequence

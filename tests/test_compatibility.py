@@ -1,14 +1,19 @@
 """The two warnings at import: a jaxlib that can hang, and a package of the same name."""
 
+import importlib.metadata
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import symjax
 from symjax import _compatibility
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("version", ["0.9.1", "0.9.2", "0.10.0", "0.10.2", "0.11.0", "0.10.0.dev1"])
@@ -40,6 +45,25 @@ def test_a_package_of_the_same_name_is_reported_with_the_cure():
     ):
         assert "pip uninstall -y symjax symjax-symmetry" in message
     assert "curves.py" in message
+
+
+def test_the_command_for_an_extra_names_packages_and_not_our_own_distribution(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [f"{r}; extra == '{extra}'" for extra, asked in extras.items() for r in asked]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    assert _compatibility.install("unknown") == "pip install 'symjax-symmetry[unknown]'"
+    assert _compatibility.install("flax") == f"pip install '{extras['flax'][0]}'"
+    command = shlex.split(_compatibility.install("studies"))
+    assert sorted(command[2:]) == sorted(extras["plots"] + extras["studies"][1:])
+
+
+def test_the_command_without_a_distribution_is_the_extra(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    assert _compatibility.install("torch") == "pip install 'symjax-symmetry[torch]'"
 
 
 @pytest.mark.parametrize("damage", ["none", "stranger", "overwritten"])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .._checks import describe, require
+from .._compatibility import install
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, as a function is: jax.jit(apply) works
@@ -43,8 +44,8 @@ def imported(name: str, framework: str, extra: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, AttributeError) as error:  # AttributeError: versions that do not fit
         raise ImportError(
-            f"This adapter needs {framework}: pip install 'symjax-symmetry[{extra}]'. (The import "
-            f"said: {error})"
+            f"This adapter needs {framework}: {install(extra)} (this is the extra `{extra}` of "
+            f"symjax-symmetry). The import said: {error}"
         ) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._compatibility import install
 from . import STUDIES
 from ._files import digest_of_file
 from ._pieces import in_words, no_exit
@@ -17,7 +18,8 @@ from ._sampling import Study
 
 NEEDED = ("matplotlib", "zarr")
 """Packages without which no result can be written."""
-EXTRA = "pip install 'symjax-symmetry[studies]'"
+EXTRA = install("studies")
+"""What brings everything that a study needs."""
 
 
 def load(name: str) -> ModuleType:

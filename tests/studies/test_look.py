@@ -154,7 +154,7 @@ def test_look_writes_one_file_from_the_store_or_says_why_not(tmp_path, monkeypat
     find_spec = importlib.util.find_spec
     without = lambda name, *rest: None if name == "plotly" else find_spec(name, *rest)
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(StudyError, match=r"plotly: pip install 'symjax-symmetry\[studies\]'"):
+    with pytest.raises(StudyError, match=r"plotly: pip install 'matplotlib>=.* 'zarr>="):
         _stored.look(tmp_path)
 
 
