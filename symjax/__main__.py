@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import tyro
 
-from . import __version__
 from .studies import STUDIES
 from .studies._bounds import check_options
 from .studies._load import load
@@ -214,7 +213,8 @@ def _versions() -> str:
     """One line that a report of a fault needs."""
     others = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy", "equinox"))
     system = f"{platform.system()} {platform.machine()}"
-    return f"symjax {__version__} (Python {platform.python_version()}, {others}, {system})"
+    ours = sys.modules["symjax"].__version__
+    return f"symjax {ours} (Python {platform.python_version()}, {others}, {system})"
 
 
 def _list(rest: list[str]) -> int:
