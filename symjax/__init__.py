@@ -6,6 +6,7 @@ from . import (
     barriers as barriers,
     bounds as bounds,
     canonical as canonical,
+    checkpoints as checkpoints,
     discovery as discovery,
     ensembles as ensembles,
     geometry as geometry,

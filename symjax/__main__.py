@@ -1,4 +1,7 @@
-"""The command line: ``python -m symjax list | run STUDY | reproduce | draw | look | verify``."""
+"""The command line: ``python -m symjax list | run STUDY | reproduce | draw | look | verify``.
+
+The commands about a model are in `symjax._commands`.
+"""
 
 import contextlib
 import dataclasses
@@ -10,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import tyro
 
+from ._commands import COMMANDS, describe_commands, run_command
+from ._commands._words import parse, parse_all
 from .studies import STUDIES
 from .studies._bounds import check_options
 from .studies._load import load
@@ -42,7 +46,11 @@ look       write a page of a finished study that can be turned round, where it i
 verify     compare every file of a finished study with the checksums in its manifest
 
 exit status: 0 every statement held (or failed, where it is known to), 1 a study failed,
-             2 a wrong call, 3 done and not every statement held, 130 interrupted"""
+             2 a wrong call, 3 done and not every statement held, 130 interrupted
+
+about a model:
+"""
+USAGE += describe_commands()
 MOST_DEVICES = 1024
 
 
@@ -179,13 +187,15 @@ def _dispatch(words: list[str]) -> int:
         return ALL_HELD
     command, rest = words[0], words[1:]
     prog = f"python -m symjax {command}"
+    if command in COMMANDS:
+        return run_command(command, rest, prog)
     match command:
         case "list":
             return _list(rest)
         case "run":
             return _run(rest)
         case "reproduce":
-            target, how, machine = _parse_all(
+            target, how, machine = parse_all(
                 [Reproduce, How, Machine], rest, prog, "Run every study."
             )
             if machine.several:
@@ -193,19 +203,20 @@ def _dispatch(words: list[str]) -> int:
             _settle(machine)
             return reproduce(target.out, seed=target.seed, how=how, watch=watcher())
         case "draw":
-            asked = _parse(Draw, rest, prog)
+            asked = parse(Draw, rest, prog)
             print(draw(asked.folder, asked.to, asked.study))
             return ALL_HELD
         case "look":
-            asked = _parse(Look, rest, prog)
+            asked = parse(Look, rest, prog)
             print(look(asked.folder, asked.to, asked.study))
             return ALL_HELD
         case "verify":
-            stored = require_whole(_parse(Verify, rest, prog).folder)
+            stored = require_whole(parse(Verify, rest, prog).folder)
             print(f"{stored['title']}: all {len(stored['files'])} files are as they were written")
             return ALL_HELD
+    of_studies = ("list", "run", "reproduce", "draw", "look", "verify")
     raise StudyError(
-        f"no command {command!r}; expected list, run, reproduce, draw, look or verify."
+        f"no command {command!r}; expected one of {', '.join([*of_studies, *COMMANDS])}."
     )
 
 
@@ -235,14 +246,14 @@ def _run(rest: list[str]) -> int:
     if {"-h", "--help"} & set(rest):
         return _run_here(rest)
     # Joined first: a word that one process cannot read ends the others, too.
-    _settle(_parse(Machine, rest[1:], "python -m symjax run", alone=False))
+    _settle(parse(Machine, rest[1:], "python -m symjax run", alone=False))
     return end_all(lambda: _run_here(rest))
 
 
 def _run_here(rest: list[str]) -> int:
     name = rest[0]
     module = load(name)
-    config, target, how, _ = _parse_all(
+    config, target, how, _ = parse_all(
         [module.Config, Target, How, Machine],
         rest[1:],
         f"python -m symjax run {name}",
@@ -280,53 +291,6 @@ def _number(given: int | None, variable: str) -> int | None:
     if not text.isdecimal():
         raise StudyError(f"{variable} must be a whole number, got {text!r}.")
     return int(text)
-
-
-def _parse_all(forms: list[type], words: list[str], prog: str, about: str) -> list[Any]:
-    """An instance of every form, from one flat list of options."""
-    flat = tyro.conf.OmitArgPrefixes
-    fields = [(form.__name__.lower(), flat[form]) for form in forms]
-    together = dataclasses.make_dataclass("Options", fields, frozen=True)
-    together.__doc__ = about
-    parsed = _parse(together, words, prog)
-    return [getattr(parsed, name) for name, _ in fields]
-
-
-def _parse(form: type, words: list[str], prog: str, alone: bool = True) -> Any:
-    """``tyro.cli`` with its error box told in one line; not ``alone``, among others' options."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            if not alone:
-                return tyro.cli(form, prog=prog, args=words, return_unknown_args=True)[0]
-            return tyro.cli(form, prog=prog, args=words)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise StudyError(f"{_one_line(said.getvalue())} See `{prog} --help`.") from None
-    except ValueError as error:  # a value that the configuration itself refuses
-        raise StudyError(str(error)) from None
-
-
-def _one_line(box: str) -> str:
-    """What tyro's box says: its words up to the first rule, and what it thinks was meant.
-
-    Where the terminal cannot draw lines, the box is its title, a rule, and the same below.
-    """
-    parts = [""]
-    for line in box.splitlines():
-        if line.startswith(("╭", "╰")):
-            continue
-        words = line.strip("│ ")
-        if re.fullmatch(r"[─-]+", words):
-            parts.append("")
-        else:
-            parts[-1] = f"{parts[-1]} {words}".strip()
-    if not box.startswith("╭"):
-        del parts[0]
-    meant = [part for part in parts if part.startswith("Perhaps you meant")]
-    option = re.search(r"--[\w-]+", meant[0]) if meant else None
-    return parts[0].rstrip(".") + "." + (f" Perhaps {option.group()}?" if option else "")
 
 
 if __name__ == "__main__":

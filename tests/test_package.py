@@ -22,7 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Imports point only to the same line or an earlier one.
 STAGES = [
-    {"_checks", "_compatibility", "_generic", "_jaxprs", "adapters"},
+    {"_checks", "_compatibility", "_generic", "_jaxprs", "adapters", "checkpoints"},
     {"_results"},
     {"linalg"},
     {"_optimisers"},
@@ -43,6 +43,7 @@ STAGES = [
     {"networks", "training"},
     {"bands", "ensembles"},
     {"studies"},
+    {"_commands"},
     {"plotting", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}
@@ -155,6 +156,11 @@ def test_the_import_check_sees_a_wrong_import(tmp_path, monkeypatch):
         "tqdm",
         "zarr",
         "xarray",
+        "safetensors",
+        "h5py",
+        "gguf",
+        "orbax",
+        "transformers",
     ],
 )
 def test_import_needs_no_extra(module):
