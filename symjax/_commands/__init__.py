@@ -9,7 +9,7 @@ from ._words import parse
 
 
 class Command(NamedTuple):
-    """The words of a command, the dataclass of them, and the function of it that gives the status."""
+    """The words of a command, the dataclass of them, and its function, which gives the status."""
 
     words: str
     form: type
