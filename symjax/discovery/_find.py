@@ -19,10 +19,12 @@ from .._checks import (
 )
 from . import (
     _rules_elementwise,
+    _rules_factors,
     _rules_linear,
     _rules_lookup,
     _rules_loops,
     _rules_mapped,
+    _rules_ragged,
     _rules_shape,
     _rules_solutions,
 )
@@ -36,8 +38,15 @@ from ._tables import tabulate
 from ._values import Value
 
 _REGISTERED = (
-    *(_rules_elementwise, _rules_linear, _rules_lookup, _rules_loops, _rules_mapped),
-    *(_rules_shape, _rules_solutions),
+    *(
+        _rules_elementwise,
+        _rules_factors,
+        _rules_linear,
+        _rules_lookup,
+        _rules_loops,
+        _rules_mapped,
+    ),
+    *(_rules_ragged, _rules_shape, _rules_solutions),
 )
 
 #: Each reading makes some layout finer. What wants a finer one still is then not understood.

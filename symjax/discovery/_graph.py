@@ -82,6 +82,10 @@ class Tensor:
     #: Of a constant: its shape and the primitive that it came to.
     origin: str = ""
     node: "Node | None" = None
+    #: Of whole numbers that name entries of an index set (which is the largest): that index set.
+    names: Atom | None = None
+    #: The numbers tell apart entries that may be equal.
+    tied: bool = False
 
     @property
     def identity(self) -> Key:
@@ -115,6 +119,10 @@ class Node:
     guides: frozenset[int] = frozenset()
     traits: Any = None
     name: str = ""
+    #: Operands (by number) whose entries name entries of an index set, which the node renumbers
+    #: with them, and the frozen labels that it renumbers so. Others take such numbers as they are.
+    named: frozenset[int] = frozenset()
+    renumbered: frozenset[int] = frozenset()
 
     @property
     def sides(self) -> list[tuple[Tensor, tuple[int, ...]]]:
@@ -142,6 +150,8 @@ class Graph:
     unknown: dict[str, list[Tensor]] = field(default_factory=dict)
     #: By the number of a tensor that such a primitive made: its name, and what it was applied to.
     opaque: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
+    #: By the number of a tensor of which not all is followed: its name, and what it is made of.
+    partly: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
     #: By the number of a tensor that nodes only say something of (what a loop carries, the
     #: solution of equations): these nodes.
     ties: dict[int, list[Node]] = field(default_factory=dict)
@@ -247,6 +257,8 @@ class Graph:
             now = [self.opaque[n] for n in sorted(wanted & set(self.opaque))]
             new = [(name, used) for name, used in now if id(used) not in held]
             if not new:
+                for number in sorted(wanted & set(self.partly)):
+                    self.miss(*self.partly[number])
                 return
             for name, used in new:
                 if id(used) not in held:

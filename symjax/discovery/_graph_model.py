@@ -104,6 +104,8 @@ class GraphModel:
         if value.dtype.kind not in "fiub":
             raise NotImplementedError(f"constants of type {value.dtype}")
         value = value.astype(np.float64)
+        if tensor.names is not None:  # the numbers of the entries that are kept
+            return np.arange(len(self.sizes.entries(tensor.names)), dtype=np.float64)
         if not value.ndim:
             return np.float64(fraction(float(value))) if np.isfinite(value) else value
         return value[np.ix_(*map(self.sizes.entries, tensor.atoms))]
@@ -215,6 +217,8 @@ class GraphModel:
     def _mix(self, node):
         """Random weights along what is mixed; what a constant becomes is as the node says."""
         rows = self._rows(node)
+        if node.out.names is not None and len(rows) == 1:
+            return self._largest(node, *rows[0])
         guides = [x for i, x in enumerate(rows) if i in node.guides]
         rows = [_sorted(node, x) for i, x in enumerate(rows) if i not in node.guides]
         gain = float(fraction(node.coefficients[0])) if node.coefficients else None
@@ -226,9 +230,24 @@ class GraphModel:
             return mixed
         if node.traits == Traits(Fraction(1)):
             return mixed + 0.3 * self._range(node, rows)
-        if node.traits == Traits(Fraction(0)):
+        if node.traits.degree == 0:
             return np.sign(self._mixed(node, rows, 0.0, 2))
+        if node.traits.degree is not None:
+            return np.abs(mixed) ** float(node.traits.degree)
         return np.sin(1.3 * mixed + 0.4)
+
+    def _largest(self, node, x, labels):
+        """The numbers of the largest entries, one after the other along what is new."""
+        gone = [labels.index(i) for i in labels if i in node.summed]
+        new = [i for i in node.out_labels if i not in labels]
+        kept = tuple(i for i in labels if i not in node.summed)
+        order = np.argsort(-np.moveaxis(x, gone, [0]), axis=0) if len(gone) == 1 else None
+        if order is None or len(new) > 1:
+            raise NotImplementedError("numbers of entries along several index sets")
+        size = self._label_sizes(node)[new[0]] if new else 1
+        order = np.take(order, np.arange(size) % len(order), axis=0)
+        value = (order, (*new, *kept)) if new else (order[0], kept)
+        return _spread(value, node.out_labels).astype(np.float64)
 
     def _mixed(self, node, rows, gain, which):
         size, total = self._label_sizes(node), 0.0
@@ -268,8 +287,13 @@ class GraphModel:
         rows = []
         for x, own in tables:
             looked = [i for i in own if i in node.summed]
+            row = (
+                (lambda n, k: index.astype(np.int64) % n)
+                if node.named
+                else (lambda n, k: _hashed(index, n, k))
+            )
             at = [
-                _hashed(index, sizes[i], looked.index(i))
+                row(sizes[i], looked.index(i))
                 if i in looked
                 else np.arange(sizes[i]).reshape([-1 if j == i else 1 for j in labels])
                 for i in own

@@ -25,15 +25,19 @@ class Indices:
         fixed = [*frozen, *(a for t in [*outputs, *data] for a in t.atoms)]
         for node in nodes:
             for tensor, labels in node.sides:
-                fixed += [a for a, x in zip(tensor.atoms, labels, strict=True) if x in node.frozen]
+                held = node.frozen - node.renumbered
+                fixed += [a for a, x in zip(tensor.atoms, labels, strict=True) if x in held]
         fixed = {id(atom.find()) for atom in fixed}
-        constants = [t for t in self.tensors.values() if t.kind == "constant"]
-        #: What index sets a constant alone singles out, with it.
-        self.broken = [
-            (t, a.find()) for t in constants for a in t.atoms if id(a.find()) not in fixed
-        ]
+        constants = [t for t in self.tensors.values() if t.kind == "constant" and t.names is None]
+        singled = [(t.origin, a.find()) for t in constants for a in t.atoms]
+        singled += _taken_as_they_are(nodes, outputs)
+        #: What index sets a constant alone singles out, or numbers that name entries, with it.
+        self.broken = [(origin, a) for origin, a in singled if id(a) not in fixed]
+        self.broken += _taken_in_order(nodes, [t.names for t in self.tensors.values()])
         self.frozen = fixed | {id(atom) for _, atom in self.broken}
         self.classes: dict[int, list[Index]] = {}
+        #: Index sets that whole numbers name: one element for all, as the numbers do not say more.
+        self.named = {id(t.names.find()) for t in self.tensors.values() if t.names is not None}
         for tensor in self.tensors.values():
             for p, atom in enumerate(tensor.atoms):
                 self.classes.setdefault(id(atom.find()), []).append((tensor.number, p))
@@ -51,7 +55,7 @@ class Indices:
     ) -> list[Atom]:
         """The index sets on whose entries an element acting at ``places`` may depend."""
         leaves = self.leaves(places)
-        if not leaves:
+        if not leaves or id(self.atom(leaves[0])) in self.named:
             return []
         number, position = leaves[0]
         tensor = self.tensors[number]
@@ -93,3 +97,31 @@ class Indices:
             if p != position and atom.find() is fibre
         ]
         return found[0] if len(found) == 1 else None
+
+
+def _taken_as_they_are(nodes, outputs):
+    """Index sets that whole numbers name, where these are used as the numbers that they are."""
+    for tensor in outputs:
+        if tensor.names is not None:
+            yield "the numbers of its entries, which are an output", tensor.names.find()
+    for node in nodes:
+        if node.out.names is not None and node.out.tied:
+            what = f"the numbers of its entries, which may be equal, that `{node.name}` gives"
+            yield what, node.out.names.find()
+        for i, (tensor, _) in enumerate(node.operands):
+            if tensor.names is not None and i not in node.named:
+                what = f"the numbers of its entries, which `{node.name or node.kind}` computes with"
+                yield what, tensor.names.find()
+
+
+def _taken_in_order(nodes, named):
+    """Index sets that whole numbers name, where a node takes their entries in their order."""
+    named = {id(atom.find()) for atom in named if atom is not None}
+    for node in nodes:
+        for tensor, labels in node.operands:
+            for atom, x in zip(tensor.atoms, labels, strict=True):
+                if x in node.frozen - node.renumbered and id(atom.find()) in named:
+                    yield (
+                        f"`{node.name or node.kind}`, which takes its entries in order",
+                        atom.find(),
+                    )

@@ -65,6 +65,7 @@ class Reader:
         self.path: Key = ()
         self.depth = 0  # of loops
         self.lifted = 0
+        self.remembered: dict[Key, list[Value]] = {}  # what several equations have in common
 
     # -- making values ------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ import numpy as np
 from . import _terms as terms
 from ._layout import NeedsRefinement
 from ._monomials import fraction
+from ._names import marked
+from ._ranges import decided, fits, without_bounds
 from ._reader import Reader, rule
 from ._values import Term, Value
 
@@ -155,20 +157,35 @@ def _any(reader, equation, *values):
     return reader.elementwise(values, make, _dtype(equation))
 
 
-@rule("eq", "ne", "lt", "le", "gt", "ge")
+@rule("eq", "ne", "lt", "le", "gt", "ge", "lt_to", "le_to")
 def _compare(reader, equation, *values):
-    # x > y asks for the sign of x - y, which a common positive factor or a common shift keeps.
-    name = equation.primitive.name
+    name = equation.primitive.name.removesuffix("_to")
+    return compared(reader, values, name, _dtype(equation))
+
+
+def compared(reader: Reader, values: Sequence[Any], name: str, dtype: Any) -> Value:
+    """A comparison, entry by entry.
+
+    x > y asks for the sign of x - y, which a common positive factor or a common shift keeps.
+    """
     traits = Traits(Fraction(0), 0 if name in ("eq", "ne") else None)
 
     def make(row):
         infinite = [terms.number(t) in (np.inf, -np.inf) for t in row]
         if any(infinite):
             return pointwise(reader, row, NOTHING, name)
-        difference = terms.linear(reader.graph, row, [1, -1])
+        known = decided(row, name)
+        if known is not None:
+            return terms.scalar(reader.graph, known)
+        difference = marked(reader.graph, row, name) or terms.linear(reader.graph, row, [1, -1])
         return pointwise(reader, [difference], traits, name)
 
-    return reader.elementwise(values, make, _dtype(equation))
+    return reader.elementwise(values, make, dtype)
+
+
+def equal_entries(reader: Reader, x: Value, y: Any) -> Value:
+    """Where two arrays are equal."""
+    return compared(reader, [x, y], "eq", np.dtype(bool))
 
 
 @rule("max", "min")
@@ -178,6 +195,7 @@ def _max(reader, equation, *values):
 
     def make(row):
         row = [t for t in row if terms.number(t) != ignored]
+        row = without_bounds(row, name)
         if len(row) == 1:
             return row[0]
         other = [t for t in row if not terms.is_zero(t)]
@@ -190,7 +208,11 @@ def _max(reader, equation, *values):
 
 @rule("clamp")
 def _clamp(reader, equation, low, x, high):
-    make = lambda row: terms.apply(reader.graph, "equal", row, traits="order", name="clamp")
+    def make(row):
+        if without_bounds([row[0], row[1]], "max") == without_bounds([row[1], row[2]], "min"):
+            return row[1]
+        return terms.apply(reader.graph, "equal", row, traits="order", name="clamp")
+
     return reader.elementwise([low, x, high], make, _dtype(equation))
 
 
@@ -248,7 +270,8 @@ def cast(reader: Reader, equation: Any, x: Value, keeps: bool) -> Value:
     if keeps:
         return Value(x.axes, x.blocks, new)
     if not (x.has_params and _is_float(x.dtype) and _is_float(new)):
-        return reader.elementwise([x], lambda r: pointwise(reader, r, NOTHING, f"cast {new}"), new)
+        make = lambda t: t if fits(t, new) else pointwise(reader, [t], NOTHING, f"cast {new}")
+        return reader.map(x, make, new)
     traits = Traits(None, 1, narrowing=True)
     return reader.map(x, lambda t: pointwise(reader, [t], traits, "cast"), new)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _terms as terms
 from ._layout import Unsupported, align, free_axis
+from ._names import named_by
 from ._reader import rule
 from ._rules_elementwise import NOTHING, Traits, cast, keeps_numbers
 from ._rules_shape import mix
@@ -139,10 +140,21 @@ def _reduce(reader, equation, x):
         ]
         drop = [p for _, ps in operands for p in ps if p[0] == "part"]
         keep = tuple(dict.fromkeys(p for _, ps in operands for p in ps if p[0] != "part"))
-        frozen = drop if name.startswith("arg") else ()
-        return terms.apply(
-            reader.graph, "reduce", operands, keep, None, frozen, traits=REDUCTIONS[name], name=name
+        numbers = name.startswith("arg")
+        named, tied = named_by(x, gone[0]) if numbers else (None, False)
+        term = terms.apply(
+            reader.graph,
+            "reduce",
+            operands,
+            keep,
+            None,
+            drop if numbers else (),
+            renumbered=drop if named else (),
+            traits=REDUCTIONS[name],
+            name=name,
         )
+        term[0].names, term[0].tied = named, tied
+        return term
 
     return _reduced(x, gone, make, dtype)
 
@@ -162,12 +174,11 @@ def _cumulate(reader, equation, x):
 def _sort(reader, equation, *values):
     values = [reader.lift(v) for v in values]
     a, keys = equation.params["dimension"], equation.params["num_keys"]
-    if len(values) > 1 and any(v.has_params for v in values[:keys]):
-        raise Unsupported
     beside = [axis for v in values[:keys] for b, axis in enumerate(v.axes) if b != a]
     if not all(axis.free for axis in beside) and any(v.has_params for v in values[keys:]):
         raise Unsupported  # what is sorted by data is told apart by them
-    how = Traits(Fraction(1))
+    # The order of all is that of the keys, which may not change; one key is sorted by itself.
+    guides = [t for v in values[:keys] for t in v.blocks.values()]
     return [
         mix(
             reader,
@@ -176,9 +187,9 @@ def _sort(reader, equation, *values):
             (*reader.path, i),
             v.dtype,
             1.0,
-            how,
+            Traits(Fraction(1)),
+            guides if i and any(t.has_params for t, _ in guides) else (),
             name="sort",
-            # Sorted by themselves; beside keys the order is that of the keys.
             symmetric=len(values) == 1,
         )
         for i, v in enumerate(values)
@@ -190,21 +201,12 @@ def _top_k(reader, equation, x):
     x, k = reader.lift(x), equation.params["k"]
     a = equation.params.get("axis", -1) % len(x.axes)
     values, numbers = equation.outvars
-    first = Traits(Fraction(1)), Traits(Fraction(0))
-    return [
-        mix(
-            reader,
-            x,
-            {a: k},
-            (*reader.path, i),
-            v.aval.dtype,
-            g,
-            how,
-            name="top_k",
-            symmetric=v is values,  # the largest entries are the same in any order
-        )
-        for i, (v, how, g) in enumerate(zip((values, numbers), first, (1.0, None), strict=True))
-    ]
+    make = lambda i, v, how, gain, **more: mix(
+        reader, x, {a: k}, (*reader.path, i), v.aval.dtype, gain, how, name="top_k", **more
+    )
+    # The largest entries are the same in any order; the numbers name them.
+    largest = make(0, values, Traits(Fraction(1)), 1.0, symmetric=True)
+    return [largest, make(1, numbers, Traits(Fraction(0)), None, names=named_by(x, a))]
 
 
 @rule("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window")

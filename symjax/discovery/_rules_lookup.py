@@ -5,7 +5,7 @@ passes. Where one array of numbers names the rows of a table, the rows are follo
 (the kind ``gather``); with several, or with windows, entries only mix along the axes they point to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ from jax.lax import GatherScatterMode
 
 from . import _terms as terms
 from ._layout import Unsupported, align, free_axis
+from ._names import same_entries
+from ._ranges import range_of
 from ._reader import Reader, rule
-from ._rules_elementwise import MOST_PIECES, Traits
-from ._rules_linear import REDUCTIONS
+from ._rules_elementwise import MOST_PIECES, Traits, equal_entries
+from ._rules_linear import REDUCTIONS, contract
 from ._rules_shape import mix
 from ._values import (
     Value,
@@ -107,6 +109,7 @@ def _gather(reader, equation, x, index):
     here = lambda table: {kept[a]: v for a, v in table.items() if a in kept}
     at = Pointers(here(at.starts), here(shared), at.shape)
     lookup = Lookup(squeeze(x, dropped), here(sizes), here(window), batch, rank)
+    lookup, at = _where_it_is_read(reader, lookup, at)
     known = _by_known_numbers(reader, lookup, at, filling)
     if known is not None:
         return known
@@ -118,6 +121,29 @@ def _gather(reader, equation, x, index):
     guides = frozenset(range(len(spread)))
     make = lambda row: terms.apply(reader.graph, "equal", row, guides=guides, name="select")
     return reader.elementwise([*spread, found, np.asarray(filling, x.dtype)], make, x.dtype)
+
+
+def _where_it_is_read(reader, lookup, at):
+    """A lookup in the rows alone that its numbers can be: the others are seen to do nothing."""
+    if len(at.starts) != 1 or at.shared or not lookup.x.has_params:
+        return lookup, at
+    ((axis, start),) = at.starts.items()
+    size = lookup.x.shape[axis]
+    if not isinstance(start, Value) or lookup.sizes[axis] != 1 or lookup.x.axes[axis].free:
+        return lookup, at
+    ends = [range_of(t) for t, _ in start.blocks.values()]
+    known = [pair for pair in ends if pair is not None]
+    if len(known) < len(ends):
+        return lookup, at
+    low, high = int(min(a for a, _ in known)), int(max(b for _, b in known))
+    if low < 0 or high >= size or high - low + 1 == size:
+        return lookup, at
+    x = take(lookup.x, axis, low, high + 1, 1, reader.refinements)
+    if low:
+        number = terms.scalar(reader.graph, low)
+        moved = lambda row: terms.linear(reader.graph, [*row, number], [1, -1])
+        start = reader.elementwise([start], moved, start.dtype)
+    return replace(lookup, x=x), replace(at, starts={axis: start})
 
 
 def _only(start, last):
@@ -240,6 +266,7 @@ def _looked_up(reader, lookup, at) -> Value:
     if rows and len(segments := x.axes[moved[0]].segments) == 1 and len(segments[0].slots) == 1:
         for tensor, _ in starts[moved[0]].blocks.values():
             reader.graph.same_rows(tensor, segments[0].slots[0][0])
+            same_entries(tensor, segments[0].slots[0][0])
     read = _Rows(reader, lookup, starts, moved, where, windows, axes)
     return Value(tuple(axes), {cell: read(cell, rows) for cell in cells(axes)}, x.dtype)
 
@@ -268,6 +295,7 @@ class _Rows:
             for k, (atom, _) in enumerate(axis.segments[cell[i]].slots)
         }
         frozen = [p for _, ps in operands for p in ps if p[0] == "row"]
+        named = rows and len(operands) == 1 and _is_named(guides[0][0], operands[0])
         names = dict.fromkeys(p for _, ps in [*guides, *operands] for p in ps if p not in frozen)
         return terms.apply(
             self.reader.graph,
@@ -279,6 +307,8 @@ class _Rows:
             guides=frozenset(range(len(guides))),
             name="gather",
             **({} if rows else {"coefficients": (1.0,)}),
+            **({"named": frozenset({0})} if named else {}),
+            renumbered=frozen if named else (),
         )
 
     def _guides(self, cell):
@@ -298,6 +328,12 @@ class _Rows:
         return operands
 
 
+def _is_named(index, table):
+    """Whether numbers name the rows of a table, as an index set."""
+    rows = [a for a, p in zip(table[0].atoms, table[1], strict=True) if p[0] == "row"]
+    return index.names is not None and [a.find() for a in rows] == [index.names.find()]
+
+
 # -- scatters ---------------------------------------------------------------------------------
 
 #: What becomes of an entry and of what is written to it, by the last word of the primitive.
@@ -315,6 +351,8 @@ def _scatter(reader, equation, x, index, update):
         return update  # x.at[...].set(update)
     x, update = reader.lift(x), reader.lift(update)
     known = _at_a_known_number(reader, d, how, x, index, update)
+    if known is None:
+        known = _by_names(reader, d, how, x, index, update)
     if known is not None:
         return known
     if how == "mul":
@@ -360,6 +398,72 @@ def _at_a_known_number(reader, d, how, x, index, update):
         parts.append(take(x, axis, start + 1, size, 1, reader.refinements))
     fresh = lambda i, n: reader.refinements.axis((*reader.path, "part", i), n)
     return concatenate(parts, axis, fresh, reader.refinements)
+
+
+def _by_names(reader, d, how, x, index, update):
+    """What is written where `top_k` or `argmax` point: marked by ones, and summed.
+
+    None where it is anything else: numbers along one axis, and along others one after the other.
+    """
+    empty = all(terms.is_zero(t) for t in x.blocks.values())
+    pointed = tuple(map(int, d.scatter_dims_to_operand_dims))
+    if not (how == "add" or (how == "scatter" and empty)) or (
+        set(pointed) - set(d.inserted_window_dims)
+    ):
+        return None
+    at = _pointers(reader, index, pointed, {}, lambda a: True).lifted(reader)
+    batch = [u for u in range(len(update.axes)) if u not in d.update_window_dims]
+    pairs = zip(d.operand_batching_dims, d.scatter_indices_batching_dims, strict=True)
+    kept = {int(a): int(k) for a, k in pairs}
+    kept |= {a: k for a, v in at.items() if (k := _counted(v, x.shape[a])) is not None}
+    axis = [a for a in at if a not in kept]
+    if len(axis) != 1 or len(set(kept.values())) < len(kept):
+        return None
+    (axis,) = axis
+    names = [t.names for t, _ in at[axis].blocks.values()]
+    if len(names) != 1 or names[0] is None or names[0].size != x.shape[axis]:
+        return None
+    summed = [k for k in range(len(batch)) if k not in kept.values()]
+    if how == "scatter" and summed and not _distinct(at[axis], summed):
+        return None
+    count = len(batch)
+    wide = broadcast(at[axis], (*at[axis].shape, x.shape[axis]), range(count))
+    every = np.broadcast_to(np.arange(x.shape[axis]), wide.shape)
+    marks = equal_entries(reader, wide, every)
+    order = sorted(kept.values())
+    places = tuple(summed), tuple(batch[k] for k in summed)
+    together = tuple(order), tuple(batch[k] for k in order)
+    found = contract(reader, marks, update, places, together, x.dtype)
+    window = iter(range(len(order) + 1, len(found.axes)))
+    place = {a: order.index(k) for a, k in kept.items()} | {axis: len(order)}
+    source = [place[a] if a in place else next(window) for a in range(len(x.axes))]
+    found = rearrange(found, source, {})
+    if empty:
+        return found
+    make = lambda row: terms.linear(reader.graph, row, [1, 1])
+    return reader.elementwise([x, found], make, x.dtype)
+
+
+def _counted(value, size):
+    """The axis along which an array counts 0, 1, ... to a size; None where it does not."""
+    if len(value.blocks) != 1:
+        return None
+    ((tensor, places),) = value.blocks.values()
+    if tensor.kind != "constant" or tensor.names is not None or tensor.value is None:
+        return None
+    if not np.array_equal(tensor.value, np.arange(size)):
+        return None
+    return places[0][0] if value.shape[places[0][0]] == size else None
+
+
+def _distinct(value, axes):
+    """Whether numbers along some axes differ from each other: those of one `top_k`."""
+    ((tensor, places),) = value.blocks.values()
+    node = tensor.node
+    if node is None or node.name != "top_k" or len(axes) != 1:
+        return False
+    own = [x for x, p in zip(node.out_labels, places, strict=True) if p[0] == axes[0]]
+    return len(own) == 1 and own[0] in node.frozen
 
 
 def _spread(reader, equation, x, index, update, how) -> Value:

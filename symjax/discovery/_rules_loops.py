@@ -65,19 +65,101 @@ def _run(reader, body, length, fixed, start, stacks):
     """(what is carried out of some steps, what each of them gives)."""
     reader.depth += 1
     loop = ("loop", reader.depth, *reader.path)
+    before = len(reader.graph.frozen)
     slices = [_slice(reader, x, loop, i) for i, x in enumerate(stacks)]
+    after = len(reader.graph.frozen)
     carried = [_carry(reader, v, i) for i, v in enumerate(start)] if length > 1 else start
     path = reader.path
     outputs = reader.read(body.jaxpr, body.consts, [*fixed, *carried, *slices])
     reader.path = path
     outputs = [reader.lift(v) for v in outputs]
     final, ys = outputs[: len(start)], outputs[len(start) :]
-    if length > 1:
+    added = _added(reader.graph, carried, final, ys) if length > 1 else None
+    if added is not None:
+        # A loop that only adds up is a sum, in which the steps have no order.
+        del reader.graph.frozen[before:after]
+        carried = [
+            _summed(reader, first, Value(state.axes, {}, first.dtype), rest, loop, length)
+            for first, state, rest in zip(start, carried, added, strict=True)
+        ]
+    elif length > 1:
         for state, first, last in zip(carried, start, final, strict=True):
             _tie(reader, state, [first, last])
     reader.depth -= 1
     stacked = [_stack(reader, y, loop, length, i) for i, y in enumerate(ys)]
     return (carried if length > 1 else final), stacked
+
+
+def _added(graph, carried, final, ys):
+    """What each step adds to each of what a loop carries; None where it does more than add."""
+    if not carried:
+        return None
+    rests = []
+    for state, last in zip(carried, final, strict=True):
+        rest = _rest(state, last)
+        if rest is None:
+            return None
+        rests.append(rest)
+    states = {t.number for v in carried for t, _ in v.blocks.values()}
+    made = [t for rest in rests for row in rest.values() for (t, _), _ in row]
+    made += [t for y in ys for t, _ in y.blocks.values()]
+    return None if _depends(graph, made, states) else rests
+
+
+def _rest(state, last):
+    """By cell the (term, coefficient) that are added to a state; None where it is no sum."""
+    if [a.geometry for a in state.axes] != [a.geometry for a in last.axes]:
+        return None
+    result = {}
+    for cell, (tensor, places) in state.blocks.items():
+        new, names = last.blocks.get(cell, (None, ()))
+        if new is tensor and names == places:
+            result[cell] = []
+            continue
+        node = new.node if new is not None else None
+        if node is None or node.kind != "linear":
+            return None
+        named = dict(zip(node.out_labels, names, strict=True))
+        rows = [
+            ((t, tuple(named[x] for x in labels)), c)
+            for (t, labels), c in zip(node.operands, node.coefficients, strict=True)
+        ]
+        if [(p, c) for (t, p), c in rows if t is tensor] != [(places, 1.0)]:
+            return None
+        result[cell] = [row for row in rows if row[0][0] is not tensor]
+    return result
+
+
+def _depends(graph, tensors, numbers):
+    """Whether any of some tensors is computed from those with some numbers."""
+    seen, waiting = set(), list(tensors)
+    while waiting:
+        here = waiting.pop()
+        if here.number in numbers:
+            return True
+        if here.number not in seen:
+            seen.add(here.number)
+            nodes = [*graph.ties.get(here.number, ()), *([here.node] if here.node else [])]
+            waiting += [t for node in nodes for t, _ in node.operands]
+            waiting += graph.opaque.get(here.number, ("", []))[1]
+    return False
+
+
+def _summed(reader, start, like, rest, loop, length):
+    """What a loop starts from, and all that its steps add."""
+    blocks = {}
+    for cell, rows in rest.items():
+        parts = []
+        for (tensor, places), c in rows:
+            steps = [p for p in places if p[: len(loop)] == loop]
+            count = length
+            for p in steps:
+                count //= tensor.atoms[places.index(p)].size
+            parts.append(terms.total(reader.graph, (tensor, places), steps, c * count))
+        blocks[cell] = terms.linear(reader.graph, parts, [1] * len(parts))
+    added = Value(like.axes, blocks, start.dtype)
+    make = lambda row: terms.linear(reader.graph, row, [1, 1])
+    return reader.elementwise([start, added], make, start.dtype)
 
 
 def _slice(reader, x, loop, number):

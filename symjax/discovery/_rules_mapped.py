@@ -38,7 +38,7 @@ def _shard_map(reader, equation, *values):
         results = _mapped(body, parts, splits, joins, sizes, proved=p["check_vma"])
         return [_join(y, names, sizes) for y, names in zip(results, joins, strict=True)]
 
-    return _read(reader, equation, whole, values)
+    return read_as(reader, whole, values)
 
 
 @rule("xla_pmap")
@@ -48,12 +48,12 @@ def _pmap(reader, equation, *values):
         raise Unsupported
     body = lambda *arrays: _evaluate(p["call_jaxpr"], (), arrays)
     whole = jax.vmap(body, p["in_axes"], p["out_axes"], p["axis_name"], p["axis_size"])
-    return _read(reader, equation, whole, values)
+    return read_as(reader, whole, values)
 
 
-def _read(reader, equation, function, values):
+def read_as(reader, function, values):
     """The values of a function in the place of an equation."""
-    avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+    avals = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in values]
     try:
         program = jax.make_jaxpr(function)(*avals)
     except Exception as error:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from . import _terms as terms
+from ._graph import Atom
 from ._layout import Unsupported, free_axis
 from ._reader import Reader, rule
 from ._values import (
@@ -176,11 +177,13 @@ def mix(
     guides=(),
     name: str = "",
     symmetric: bool = False,
+    names: tuple[Atom | None, bool] = (None, False),
 ) -> Value:
     """A node whose output along ``axes`` (numbers to new sizes) mixes entries of the operand.
 
     ``gain``: what becomes of a constant along the axes; None if it does not stay one.
     ``symmetric``: the output does not change where the entries along the axes are permuted.
+    ``names``: it is whole numbers that name entries of the operand along them (see `named_by`).
     """
     varying = {a: n for a, n in axes.items() if not (value.axes[a].free and gain == 1)}
     new = tuple(
@@ -228,7 +231,9 @@ def mix(
             guides=frozenset(range(count, len(operands))),
             traits=traits,
             name=name,
+            renumbered=frozen if names[0] is not None else (),
         )
+        blocks[cell][0].names, blocks[cell][0].tied = names
     return Value(new, blocks, dtype)
 
 

@@ -182,7 +182,7 @@ class Scales:
                 self.relations.vanish(form)
             return {}
         form = self._same(forms)
-        return form if degree else {}
+        return self._times(form, degree) if degree else {}
 
     def _gather(self, node, operands):
         index, labels = node.operands[0]

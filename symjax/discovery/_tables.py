@@ -131,11 +131,11 @@ def _broken(assembly: Assembly) -> dict[str, tuple[str, ...]]:
     they are what a model is fed with, as an input is, and no permutation is lost.
     """
     indices, leaves = assembly.indices, {}
-    for constant, atom in indices.broken:
+    for origin, atom in indices.broken:
         places = indices.classes[id(atom)]
         if any(_is_computed(indices.tensors[number]) for number, _ in places):
             names = {assembly.place(indices.tensors[n])[0] for n, _ in indices.leaves(places)}
-            leaves.setdefault(constant.origin, set()).update(names)
+            leaves.setdefault(origin, set()).update(names)
     return {name: tuple(sorted(found)) for name, found in leaves.items() if found}
 
 

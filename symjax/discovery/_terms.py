@@ -47,14 +47,18 @@ def apply(
     keep: Names | None = None,
     new: dict[Place, Atom] | None = None,
     frozen: Iterable[Place] = (),
+    renumbered: Iterable[Place] = (),
     **fields: Any,
 ) -> Term:
     """A node of any kind on terms; ``keep`` names the indices of the output (default: all)."""
     labels, operands = _labelled(terms, new or {})
     keep = tuple(labels) if keep is None else keep
-    frozen_labels = frozenset(labels[p] for p in frozen if p in labels)
+    numbers = lambda places: frozenset(labels[p] for p in places if p in labels)
+    fields["frozen"] = numbers(frozen)
+    if renumbered:
+        fields["renumbered"] = numbers(renumbered)
     made = None if new is None else {labels[p]: atom for p, atom in new.items()}
-    out = graph.add(kind, [labels[p] for p in keep], operands, made, frozen=frozen_labels, **fields)
+    out = graph.add(kind, [labels[p] for p in keep], operands, made, **fields)
     return out, keep
 
 
