@@ -60,6 +60,12 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         found = matching.refine(SCALES, loss, (v, u), (v, u), steps=1, samples=2)
         return found.before
 
+    def learned():
+        loss = lambda w, batch: jnp.mean(networks.linear(w, batch) ** 2)
+        b = v[swap], u[:, swap]
+        found = matching.learn(loss, SCALES, (v, u), b, [x, x], key=KEY, steps=1)
+        return found.before
+
     def representative():
         found = canonical.representative(units, (v, u))
         return found.element, found.params
@@ -99,6 +105,7 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         "matching.apply_element": lambda: matching.apply_element(SCALES, (c,), (v, u)),
         "matching.load_element": saved,
         "matching.save_element": saved,
+        "matching.learn": learned,
         "matching.match": matched,
         "matching.match_many": together,
         "matching.refine": refined,

@@ -6,6 +6,7 @@ from ._elements import (
     load_element as load_element,
     save_element as save_element,
 )
+from ._learn import LearnedMatch as LearnedMatch, learn as learn
 from ._many import ManyMatch as ManyMatch, match_many as match_many
 from ._match import Match as Match, match as match
 from ._refine import Refinement as Refinement, refine as refine

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from ..discovery import Acting, Symmetry, resolve
 from ..linalg._precision import computing_dtype
 from ..verification._change import function_change, require_measurable
 from ._activations import push_activations
+from ._collect import SOLVED, Activations
 from ._elements import Element
 from ._search import (
     ROUGH,
@@ -81,6 +82,7 @@ def match(
     *,
     apply: Callable[..., PyTree] | None = None,
     inputs: Any = None,
+    by: Literal["weights", "activations"] = "weights",
     approximate: bool = False,
     activations: Mapping[int, tuple[Array, Array]] | None = None,
     restarts: int = 4,
@@ -102,6 +104,15 @@ def match(
     ``change`` and a note say what that did to the outputs ``apply(params, *inputs)``; ``inputs`` is
     their tuple, or a single one. With ``apply`` alone the change is measured as well.
 
+    With ``by="activations"`` permutations, signs, rotations and matrices of GL are matched on what
+    their axes hold when ``apply`` runs on ``inputs``, a list of batches, each a tuple of inputs or
+    a single one. Where a symmetry's axis stands is found by evaluating the program at moved
+    parameters; second moments are summed over the batches and no activation is stored. Permutations
+    maximise the correlations of units, summed over all values that hold them; signs are those of
+    the correlations; rotations solve Procrustes' problem and matrices least squares on the values
+    themselves. One that stands beside others (the units of a head) waits until these are known.
+    Scales, phases and translations are matched on the weights after that.
+
     ``activations`` maps the number of a symmetry (among those used) to a pair of arrays
     (samples, n): what its axis holds in A and in B on the same inputs. That symmetry is then
     matched on these (activation matching) and the others on the weights. Everything is computed in
@@ -111,7 +122,8 @@ def match(
 
     Raises ValueError for parameters of different structure, naming the first leaf that differs; for
     a NaN; for no symmetries; for ``approximate`` without ``apply``; for activations that do not fit
-    or that do not determine the element.
+    or that do not determine the element; with ``by="activations"``, without ``apply`` and
+    ``inputs``, or where a symmetry's axis stands in no value of the program alone, as in a scan.
 
     Example:
         >>> import symjax
@@ -123,10 +135,29 @@ def match(
         >>> found.element[0].tolist(), found.after
         ([1, 0], 0.0)
     """
+    require(
+        by in ("weights", "activations"), f"`by` must be 'weights' or 'activations', got {by!r}."
+    )
+    batches = None
+    if by == "activations":
+        require(
+            apply is not None and inputs is not None,
+            "`by='activations'` needs `apply` and `inputs`, whose activations are compared.",
+        )
+        require(not activations, "`activations` are collected with `by='activations'`: give one.")
+        batches = batches_of(inputs)
+        inputs = batches[0]
     inputs = require_measurable(approximate, apply, inputs)
     symmetries = resolve(symmetries, approximate)
     require_matchable(symmetries, "params_a", params_a, "params_b", params_b, restarts)
-    found = match_resolved(symmetries, params_a, params_b, activations or {}, restarts, key)
+    collect = None
+    if batches is not None:
+        collect = lambda table, state: _by_activations(
+            apply, batches, table, symmetries, params_a, params_b, state
+        )
+    found = match_resolved(
+        symmetries, params_a, params_b, activations or {}, restarts, key, collect
+    )
     change = function_change(apply, inputs, params_b, found.params)
     if change is None:
         return found
@@ -134,7 +165,34 @@ def match(
     return dataclasses.replace(found, change=float(change), notes=notes)
 
 
-def match_resolved(symmetries, params_a, params_b, activations, restarts, key) -> Match:
+def batches_of(inputs: Any) -> list[tuple[Any, ...]]:
+    """Batches of inputs, each as a tuple; a tuple or an array is a single batch."""
+    single = isinstance(inputs, tuple | dict) or hasattr(inputs, "dtype")
+    found = [inputs] if single else list(inputs)
+    require(len(found) > 0, "`inputs` holds no batch; expected one at least.")
+    return [batch if isinstance(batch, tuple) else (batch,) for batch in found]
+
+
+def _by_activations(apply, batches, table, symmetries, params_a, params_b, state):
+    """The state matched to A on what the program holds, and the factors that are decided so."""
+    holds = Activations(apply, table, symmetries, params_a, batches)
+    device = lambda moved: public_params(table, moved, params_b)
+    state, _, left = holds.matched(params_a, state, device)
+    for i in left:
+        factor = table.factors[i]
+        name = symmetries[factor.symmetry].name
+        require(
+            factor.n == 1 and factor.kind == "permutation",
+            f"`by='activations'` cannot match '{name}' ({factor.group.notation}): no value of the "
+            "program that depends on the inputs is moved by it alone and determines it. Leave this "
+            "symmetry out, or match it on weights.",
+        )
+    return state, [i for i, f in enumerate(table.factors) if f.kind in SOLVED]
+
+
+def match_resolved(
+    symmetries, params_a, params_b, activations, restarts, key, collect=None
+) -> Match:
     """`match` by a tuple of symmetries, whatever they rest on, on models that fit."""
     table = make_table(symmetries, params_a)
     random = np.random.default_rng(np.asarray(jax.random.key_data(checked_key(key))).ravel())
@@ -142,6 +200,9 @@ def match_resolved(symmetries, params_a, params_b, activations, restarts, key) -
     floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
 
     given, free = push_activations(table, symmetries, start(table, leaves), activations)
+    if collect is not None:
+        given, solved = collect(table, given)
+        free = [i for i in free if i not in solved]
     best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
     search = functools.partial(
         descend, table, find_units(table, free), target, free=free, isometric=False, random=random
