@@ -52,7 +52,7 @@ class Chord:
     def at(self, t: Array, a: PyTree, b: PyTree, batch: Any, ends: Ends) -> tuple[Array, Array]:
         """(loss above the line between the ends, divergence from their outputs) at one t."""
         loss, outputs = self.parts(between(a, b, t), batch)
-        kind = (outputs if loss is None else loss).dtype
+        kind = jnp.result_type(outputs if loss is None else loss)
         excess = apart = jnp.zeros((), kind)
         if ends.losses is not None:
             s = t.astype(loss.dtype)

@@ -357,8 +357,8 @@ class _Search:
         self.history.append((self.taken, float(np.mean(chunk.values)), self.latest))
         if not chunk.finite:
             self.notes.append(
-                f"The objective or its slope was NaN or infinite before step {self.taken}: learning "
-                "stopped, and the best that was found until then is returned."
+                f"The objective or its slope was NaN or infinite before step {self.taken}: "
+                "learning stopped, and the best that was found until then is returned."
             )
 
     def result(self) -> LearnedMatch:
