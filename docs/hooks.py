@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
@@ -27,6 +28,10 @@ from tests.public_names import public_modules, public_objects
 
 MATHS = re.compile(r"<(span|div) class=\"arithmatex\">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>", re.DOTALL)
 NAME = re.compile(r"(?<![\[`])`(symjax(?:\.\w+)+)`(?![\]`])")
+FUNCTION = "<mi>(?:log|exp|sin|cos|tan|arcsin|ker)</mi>"
+# How many children an element must have; a browser draws an error in the place of any other.
+CHILDREN = {"msup": 2, "msub": 2, "mfrac": 2, "mroot": 2, "munder": 2, "mover": 2}
+CHILDREN |= {"msubsup": 3, "munderover": 3}
 # What the converter leaves to mend: bars are no operators, a function keeps a space from its
 # argument unless it is in brackets, and a prime is a raised sign already.
 TIDY = [
@@ -34,8 +39,10 @@ TIDY = [
         r'<mo stretchy="false">(&#x0007C;)</mo>',
         r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>',
     ),
-    (
-        r"(<mi>(?:log|exp|sin|cos|tan|arcsin|ker)</mi>)(?!<mo stretchy=\"false\">&#x00028;)",
+    (  # behind its exponent, where it has one: an msup has two children
+        rf"((?<!<msup>)(?<!<msub>)(?<!<msubsup>){FUNCTION}"
+        rf"|<(msu[bp])>{FUNCTION}<m[in]>[^<]*</m[in]></\2>)"
+        r"(?!<mo stretchy=\"false\">&#x00028;)",
         r'\1<mspace width="0.17em"/>',
     ),
     (
@@ -130,7 +137,23 @@ def mathml(match):
     formula = convert(text, display=kind)
     for pattern, tidier in TIDY:
         formula = re.sub(pattern, tidier, formula)
+    require_valid(formula, text)
     return f'<{match[1]} class="maths">{formula}</{match[1]}>'
+
+
+def require_valid(formula, text):
+    """Fail the build where MathML is not well formed, or has a wrong number of children."""
+    try:
+        elements = ElementTree.fromstring(formula).iter()
+    except ElementTree.ParseError as error:
+        raise PluginError(f"no MathML could be made of {text!r}: {error}") from error
+    for element in elements:
+        name = element.tag.rpartition("}")[2]
+        wanted = CHILDREN.get(name, len(element))
+        if len(element) != wanted:
+            raise PluginError(f"{name} of {text!r} has {len(element)} children, not {wanted}")
+        if name == "mi" and (element.text or "").startswith("\\"):
+            raise PluginError(f"{element.text} of {text!r} is no command that the converter knows")
 
 
 def on_page_content(html, page, config, files):

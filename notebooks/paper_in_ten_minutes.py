@@ -223,8 +223,8 @@ compare("Prop. 5.6", "highest loss on 1000 lines with norms below 4", worst, "<=
 # ## Section 6: curves instead of lines
 #
 # $\gamma(t) = \exp(tM) \cdot w$ keeps the loss, eq. (4). Eq. (5), $\exp(t \log g) \cdot w$, needs
-# a real logarithm, which almost no random $g$ has. In two exponentials, of its polar factors, every
-# $g$ of positive determinant can be reached.
+# a real logarithm, which nearly no large random $g$ has. In two exponentials, of its polar
+# factors, every $g$ of positive determinant can be reached.
 
 # %%
 m = action.group.random_algebra(key, scale=1.0, dtype=jnp.float64)

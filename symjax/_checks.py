@@ -83,6 +83,7 @@ def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
         if name in rows_b and x != rows_b[name]:
             raise ValueError(
                 f"`{name_a}` and `{name_b}` differ at leaf '{name}': {x} and {rows_b[name]}."
+                + _cast_hint(a, b)
             )
     for name, rows, other_name, other in (
         (name_a, rows_a, name_b, rows_b),
@@ -100,6 +101,18 @@ def require_same_tree(name_a: str, a: PyTree, name_b: str, b: PyTree) -> None:
             f"their containers or static data do not: {_shortened(jax.tree.structure(a))} and "
             f"{_shortened(jax.tree.structure(b))}."
         )
+
+
+def _cast_hint(a, b):
+    """What to do where two trees differ in their dtypes alone, and nothing else."""
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    if shapes[0] != shapes[1]:
+        return ""
+    return (
+        " Their shapes agree: cast one model to the dtypes of the other, such as "
+        "jax.tree.map(lambda x, y: y.astype(x.dtype), a, b), so that it is seen where digits are "
+        "lost."
+    )
 
 
 def _named_leaves(tree):
@@ -120,9 +133,10 @@ def require_key(key: Any, name: str = "key") -> None:
     """
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,))
+    seed = key if isinstance(key, int) and not isinstance(key, bool) else 0
     require(
         raw or (typed and key.shape == ()),
-        f"`{name}` must be one key, such as jax.random.key(0), got {describe(key)}.",
+        f"`{name}` must be one key, such as jax.random.key({seed}), got {describe(key)}.",
     )
 
 

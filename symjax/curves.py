@@ -113,12 +113,12 @@ def exponential_curve(action: Action | Symmetry, params: PyTree, m: Algebra) -> 
 def connecting_curve(action: Action | Symmetry, params: PyTree, g: Element) -> SymmetryCurve:
     """A curve of constant loss from ``params`` (t = 0) to ``g . params`` (t = 1).
 
-    As printed, eq. (5) is exp(t log g) . w; it needs a real logarithm, which almost no random g of
-    GL(n) has. Here, where the real principal logarithm exists it is that curve (``method`` 0);
-    otherwise, for g = Q P in the identity component, exp(t log Q) exp(t log P) . w (``method`` 1);
-    otherwise there is no curve inside the group and the points are NaN (``method`` 2), as for
-    det g < 0 or a singular g. The method is data: it works under jit and vmap. t outside [0, 1]
-    gives NaN, and ValueError outside jit.
+    As printed, eq. (5) is exp(t log g) . w; it needs a real logarithm, which some g of GL(n)
+    lack, and of large random ones nearly all. Here, where the real principal logarithm exists it is
+    that curve (``method`` 0); otherwise, for g = Q P in the identity component,
+    exp(t log Q) exp(t log P) . w (``method`` 1); otherwise there is no curve inside the group and
+    the points are NaN (``method`` 2), as for det g < 0 or a singular g. The method is data:
+    it works under jit and vmap. t outside [0, 1] gives NaN, and ValueError outside jit.
 
     Raises ValueError as `exponential_curve` does.
 

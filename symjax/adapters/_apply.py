@@ -34,6 +34,11 @@ class Apply:
 def calling(call: Callable[..., Any] | None) -> Callable[..., Any]:
     """How a model is run: ``call(model, *inputs)``, or ``model(*inputs)`` where there is none."""
     if call is not None:
+        require(
+            callable(call),
+            f"`call` must be a function of the model and its inputs, got {describe(call)}; inputs "
+            "are given to what the adapter returns: apply(params, *inputs).",
+        )
         return call
     return lambda model, *inputs, **options: model(*inputs, **options)
 

@@ -10,6 +10,13 @@ from jaxtyping import PyTree
 from .._checks import require
 from ._apply import Apply, calling
 
+_STATE = (
+    "This model keeps state (eqx.nn.BatchNorm and the like do): it is called with its state, and "
+    "returns a new one, which is no output. Give `from_equinox` a `call` that says so: "
+    "lambda model, x: jax.vmap(model, axis_name='batch', in_axes=(0, None), out_axes=(0, None))"
+    "(x, state)[0]. With eqx.nn.inference_mode(model) the stored statistics are constants."
+)
+
 
 def from_equinox(model: PyTree, call: Callable[..., Any] | None = None) -> tuple[Apply, PyTree]:
     """An Equinox model as ``(apply, params)``; the parameters are its floating-point arrays.
@@ -41,6 +48,16 @@ def from_equinox(model: PyTree, call: Callable[..., Any] | None = None) -> tuple
         f"`model` is a {type(model).__name__}, which cannot be called: pass "
         "`call`, a function of the model and the inputs.",
     )
-    restore = lambda params: eqx.combine(params, rest)
-    run = lambda params, *inputs, **options: calling(call)(restore(params), *inputs, **options)
+    restore, method = lambda params: eqx.combine(params, rest), calling(call)
+    is_state = lambda x: isinstance(x, eqx.nn.StateIndex)
+    stateful = any(map(is_state, jax.tree.leaves(model, is_leaf=is_state)))
+
+    def run(params, *inputs, **options):
+        try:
+            return method(restore(params), *inputs, **options)
+        except Exception as error:
+            if stateful:
+                error.add_note(_STATE)
+            raise
+
     return Apply(run, restore), params

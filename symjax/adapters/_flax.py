@@ -32,7 +32,8 @@ def from_nnx(
     graph, params, rest = nnx.split(model, kinds, ...)
     require(bool(jax.tree.leaves(params)), "`model` holds no nnx.Param.")
     restore = lambda params: nnx.merge(graph, params, rest, copy=True)
-    run = lambda params, *inputs, **options: calling(call)(restore(params), *inputs, **options)
+    method = calling(call)
+    run = lambda params, *inputs, **options: method(restore(params), *inputs, **options)
     return Apply(run, restore), params
 
 
@@ -76,9 +77,9 @@ def from_linen(
     def restore(params):
         return params if state_as_parameters else {"params": params, **state}
 
+    written, method = list(state), calling(call)
+
     def run(params, *inputs, **options):
-        written = list(state)
-        method = calling(call)
         return module.apply(restore(params), *inputs, **options, method=method, mutable=written)[0]
 
     return Apply(run, restore), variables if state_as_parameters else variables["params"]

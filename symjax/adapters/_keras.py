@@ -57,7 +57,7 @@ def from_keras(
         for v in model.variables
         if not any(v is t for t in chosen)
     ]
-    shapes = {name: tuple(v.shape) for name, v in trained.items()}
+    shapes, method = {name: tuple(v.shape) for name, v in trained.items()}, calling(call)
 
     def run(params, *inputs, **options):
         require_names(params, shapes)
@@ -68,7 +68,7 @@ def from_keras(
             jax.numpy_rank_promotion("allow"),
             keras.StatelessScope(state_mapping=values),
         ):
-            return calling(call)(model, *inputs, **options)
+            return method(model, *inputs, **options)
 
     def restore(params):
         require_names(params, shapes)

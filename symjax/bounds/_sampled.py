@@ -1,4 +1,4 @@
-"""How far a chord is from a curve that is given: rigorous from samples, without derivatives."""
+"""How far a chord is from a curve that is given: a bound from samples, without derivatives."""
 
 import functools
 

@@ -75,7 +75,7 @@ def certify(curve: Curve, cells: int = 16) -> Certificate:
             and not any(leg.gains for leg in action.legs)
         ),
         "`curve` must be an exponential or connecting curve of an action that is linear in the "
-        "parameters; for other curves no rigorous bound is known: use max_curvature (sampled).",
+        "parameters; for other curves no proved bound is known: use max_curvature (sampled).",
     )
     require_count("cells", cells)
     curve = widened(curve)

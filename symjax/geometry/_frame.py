@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import is_floating, require
+from .._checks import is_floating, require, require_callable
 from .._results import AbstractResult
 from ..actions import LinearAction, ShiftAction, compress
 from ..curves import AbstractCurve, Curve, SymmetryCurve
@@ -37,6 +37,7 @@ def time_dtype(curve: Curve) -> jnp.dtype:
 
 def point_dtypes(curve: Curve) -> list[jnp.dtype]:
     """The floating dtypes of the leaves of a curve's points."""
+    require_callable("curve", curve)
     points = eqx.filter_eval_shape(curve, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype))
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(points) if is_floating(leaf)]
     require(len(dtypes) > 0, "`curve` must return parameters with at least one floating leaf.")

@@ -20,7 +20,7 @@ def max_curvature(
 
     A grid of 16 times with values and slopes of log kappa finds the cell with the highest peak (by
     the cubic that matches them); then d/dt log kappa = <n, gamma'''>/|n|^2 - 3 mu is solved for
-    zero. Sampled and refined, not certified: see `certify` for a rigorous upper bound. The value
+    zero. Sampled and refined, not certified: see `certify` for a proved upper bound. The value
     differentiates (the peak does not move to first order); the time does not, its derivative is
     returned as zero. NaN for a constant curve; (0, 0) on a straight line.
 

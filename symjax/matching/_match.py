@@ -256,6 +256,12 @@ def require_matchable(
         isinstance(restarts, int) and restarts >= 0,
         f"`restarts` must be a number of restarts, 0 or more, got {restarts!r}.",
     )
+    for path, leaf in jax.tree_util.tree_flatten_with_path(a)[0]:
+        require(
+            hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex),
+            f"`{name_a}` must be a tree of arrays, and leaf '{path_name(path)}' is a "
+            f"{type(leaf).__name__}: match the `params` that an adapter returns, not the model.",
+        )
     require_same_tree(name_a, a, name_b, b)
     require(
         is_concrete(a, b),

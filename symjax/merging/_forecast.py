@@ -28,7 +28,7 @@ CHECKS = 9
 class AveragingForecast(AbstractBound):
     """What `averaging_forecast` says; print it. ``value`` bounds the rise of the loss.
 
-    Hypotheses: ``curvature_certified``, the numbers of the curve are rigorous and not sampled;
+    Hypotheses: ``curvature_certified``, the numbers of the curve are proved bounds and not sampled;
     ``loss_constant``, the loss is the same at nine points of the curve (sampled), to
     ``tolerance`` / 10; ``lipschitz_given``, a constant came with the question; ``tube_covers``, it
     was taken on a tube at least as wide as the chord strays.

@@ -1,5 +1,6 @@
 """Does an action leave a model's outputs unchanged, and is it an action?"""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -159,7 +160,7 @@ def verify_all(
     rows = {}
     if fitting:
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=_quick())
         def measure(params, inputs, keys):
             one = lambda each: _one_draw(fitting, apply, each[1], inputs, each[0], scale)
             found = jax.lax.map(one, (keys, params))
@@ -171,6 +172,14 @@ def verify_all(
     return tuple(
         _verification(symmetry, rows.get(id(symmetry.action)), tolerance) for symmetry in symmetries
     )
+
+
+def _quick():
+    """Options for a program that runs once: on the CPU, to optimise it takes longer than to run it.
+
+    Products and convolutions are calls of a library there and are as fast as ever.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 def _keeps_tree(action, params):
