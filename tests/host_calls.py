@@ -66,6 +66,11 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         found = matching.learn(loss, SCALES, (v, u), b, [x, x], key=KEY, steps=1)
         return found.before
 
+    def learned_together():
+        loss = lambda w, batch: jnp.mean(networks.linear(w, batch) ** 2)
+        several = [(v, u), (v[swap], u[:, swap])]
+        return matching.learn_many(loss, SCALES, several, [x, x], key=KEY, steps=1).before
+
     def representative():
         found = canonical.representative(units, (v, u))
         return found.element, found.params
@@ -106,6 +111,7 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         "matching.load_element": saved,
         "matching.save_element": saved,
         "matching.learn": learned,
+        "matching.learn_many": learned_together,
         "matching.match": matched,
         "matching.match_many": together,
         "matching.refine": refined,

@@ -52,17 +52,18 @@ class Chord:
     def at(self, t: Array, a: PyTree, b: PyTree, batch: Any, ends: Ends) -> tuple[Array, Array]:
         """(loss above the line between the ends, divergence from their outputs) at one t."""
         loss, outputs = self.parts(between(a, b, t), batch)
-        kind = jnp.result_type(outputs if loss is None else loss)
+        kind = next(x.dtype for x in (loss, outputs) if x is not None)
         excess = apart = jnp.zeros((), kind)
         if ends.losses is not None:
             s = t.astype(loss.dtype)
             excess = loss - (1 - s) * ends.losses[0] - s * ends.losses[1]
         if ends.outputs is not None:
             at_a, at_b = ends.outputs
-            apart = self._apart(outputs, at_a, at_b, t.astype(kind)).astype(kind)
+            apart = self.apart(outputs, at_a, at_b, t.astype(kind)).astype(kind)
         return excess, apart
 
-    def _apart(self, outputs, at_a, at_b, t):
+    def apart(self, outputs: Array, at_a: Array, at_b: Array, t: Array) -> Array:
+        """How far outputs are from those between the outputs of the ends."""
         if callable(self.divergence):
             return self.divergence(outputs, at_a, at_b, t)
         if self.divergence == "squares":

@@ -13,7 +13,7 @@ from symjax.matching._relative import move_by, origin, push_coordinates, sinkhor
 from symjax.matching._state import start, with_shifts
 from symjax.matching._table import host_leaves, make_table
 
-from .models import forward, mlp, mlp_symmetries
+from .models import draw_element, forward, mlp, mlp_symmetries
 
 RELU = forward(jax.nn.relu)
 WIDTHS = (3, 5, 4, 2)
@@ -255,3 +255,36 @@ def test_a_transformer_of_dict_parameters_is_learned_and_keeps_its_function():
     for before, after in ((a, result.params_a), (b, result.params_b)):
         old, new = objective(before, batches[0])[1], objective(after, batches[0])[1]
         assert float(jnp.linalg.norm(new - old) / jnp.linalg.norm(old)) < 1000 * EPS
+
+
+@pytest.mark.slow
+def test_several_models_have_a_mean_that_belongs_to_them():
+    symmetries, a, b, batches = problem()
+    c = matching.apply_element(symmetries, draw_element(jax.random.key(8), symmetries), b)
+    found = matching.learn_many(
+        squares,
+        symmetries,
+        [a, b, c],
+        batches,
+        key=jax.random.key(3),
+        divergence="squares",
+        steps=100,
+    )
+    mean = jax.tree.map(lambda *x: sum(x) / 3, *found.params)
+    for p, q in zip(jax.tree.leaves(mean), jax.tree.leaves(found.mean), strict=True):
+        assert np.allclose(p, q, rtol=10 * EPS, atol=10 * EPS)
+    loss = lambda p: np.mean([float(squares(p, batch)[0]) for batch in batches[6:]])
+    excess = loss(mean) - np.mean([loss(p) for p in (a, b, c)])
+    assert np.isclose(found.after, excess, rtol=1e-3, atol=1e-6)
+    assert found.after < 0.02 * found.before
+    assert max(found.end_errors) < 1000 * EPS
+    for model, moved, element in zip((a, b, c), found.params, found.elements, strict=True):
+        again = matching.apply_element(symmetries, element, model)
+        for p, q in zip(jax.tree.leaves(moved), jax.tree.leaves(again), strict=True):
+            assert np.allclose(p, q, rtol=100 * EPS, atol=100 * EPS)
+
+
+def test_one_model_is_not_several():
+    symmetries, a, _, batches = problem()
+    with pytest.raises(ValueError, match="two models or more"):
+        matching.learn_many(squares, symmetries, [a], batches, key=jax.random.key(0))
