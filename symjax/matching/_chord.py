@@ -10,12 +10,15 @@ import numpy as np
 from jax.interpreters import partial_eval
 from jaxtyping import Array, PyTree
 
-from .._checks import describe, is_floating, path_name, require, require_callable
+from .._checks import describe, is_floating, path_name, require
 
 Objective: TypeAlias = Callable[[PyTree, Any], Any]
 """(params, batch) -> a loss, or outputs to be distilled, or the pair (loss, outputs)."""
 
 Divergence: TypeAlias = Literal["softmax", "squares"] | Callable[..., Array]
+
+EXACT = 1000
+"""An end whose outputs change by more than this many eps is no longer the same function."""
 
 TIMES = 11
 """Points of the chord at which it is judged."""
@@ -90,7 +93,7 @@ class Curve(NamedTuple):
     ts: np.ndarray
     excess: np.ndarray
     apart: np.ndarray
-    losses: tuple[float, float] | None
+    losses: tuple[float, ...] | None
 
     @property
     def barrier(self) -> float:
@@ -153,7 +156,6 @@ def require_objective(
     chord: Chord, name_a: str, params: PyTree, batch: Any, moved: Sequence[int]
 ) -> None:
     """ValueError for an objective that fails, returns no real numbers, or sees no moved leaf."""
-    require_callable("objective", chord.objective)
     require(
         callable(chord.divergence) or chord.divergence in ("softmax", "squares"),
         f"`divergence` must be 'softmax', 'squares' or a function, got {chord.divergence!r}.",
@@ -222,8 +224,14 @@ class Judge:
         losses = None
         if ends[0].losses is not None:
             rows = [e.losses for e in ends if e.losses is not None]
-            losses = float(np.mean([r[0] for r in rows])), float(np.mean([r[1] for r in rows]))
+            losses = tuple(float(np.mean([float(r[i]) for r in rows])) for i in (0, 1))
         return Curve(ts, excess, apart, losses)
+
+
+def exactness(params: PyTree) -> float:
+    """How much of itself a function may change that is to stay: 1000 eps, a tenth at most."""
+    eps = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(params) if is_floating(x))
+    return min(EXACT * eps, 0.1)
 
 
 def end_change(ends: Sequence[Ends], new: Sequence[Ends]) -> tuple[float, float]:

@@ -242,6 +242,7 @@ def _held(factor: Factor, g: Any, value: int, x: np.ndarray, y: np.ndarray) -> H
     if shape is None:
         return None
     count = factor.count
+    g = jax.tree.map(lambda e: e.astype(jnp.float32) if is_floating(e) else e, g)
     axes = [(k,) for k, n in enumerate(x.shape) if n == shape]
     if count > 1:
         pairs = itertools.permutations(range(x.ndim), 2)

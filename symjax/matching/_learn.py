@@ -10,16 +10,25 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from .._checks import is_concrete, require, require_count, require_key, require_same_tree
+from .._checks import (
+    is_concrete,
+    require,
+    require_callable,
+    require_count,
+    require_key,
+    require_same_tree,
+)
 from .._results import printed
 from ..discovery import Acting, resolve
 from ._chord import (
+    EXACT,
     TIMES,
     Chord,
     Divergence,
     Judge,
     Objective,
     end_change,
+    exactness,
     require_objective,
     split_batches,
 )
@@ -35,9 +44,6 @@ from ._table import Table, host_leaves, make_table
 
 CHECKS = 20
 """How often the chord is judged on held-out data while it is learned."""
-
-EXACT = 1000
-"""An end whose outputs change by more than this many eps is no longer the same function."""
 
 FLIPS = 12
 """How many discrete moves are tried."""
@@ -63,7 +69,7 @@ class LearnedMatch:
             without a loss). Never more ``after`` than ``before``.
         train_before, train_after: the same on the batches that were learned on.
         end_errors: how much the outputs (the losses, without outputs) of A and of B change on the
-            held-out data, relative to their size: at most 1,000 eps.
+            held-out data, relative to their size: at most 1,000 eps (a tenth, in half precision).
         element_error: how far the elements applied to A and B are from the moved parameters,
             relative; the larger of the two.
         start: which start was learned from ("balanced", "weights", "activations"), or "as given"
@@ -185,16 +191,32 @@ def learn(
     )
     require_matchable(symmetries, "params_a", params_a, "params_b", params_b, 0)
     train, held = split_batches(batches, held_out)
-    chord = Chord(objective, divergence, minimise == "loss")
-    table = make_table(symmetries, params_a)
+    require_callable("objective", objective)
+    hide, show = without_static(params_a)
+    given = hide(params_a), hide(params_b)
+    chord = Chord(lambda p, batch: objective(show(p), batch), divergence, minimise == "loss")
+    table = make_table(symmetries, given[0])
     moving = sorted({leaf for f in table.factors for leaf in f.leaves})
-    require_objective(chord, "params_a", params_a, train[0], moving)
+    require_objective(chord, "params_a", given[0], train[0], moving)
     optimiser = default_optimiser() if optimiser is None else optimiser
-    search = _Search(
-        chord, table, symmetries, (params_a, params_b), train, held, optimiser, points, steps, key
-    )
+    search = _Search(chord, table, symmetries, given, train, held, optimiser, points, steps, key)
     search.all(permutations == "sinkhorn", patience)
-    return search.result()
+    found = search.result()
+    return dataclasses.replace(found, params_a=show(found.params_a), params_b=show(found.params_b))
+
+
+def without_static(params: PyTree):
+    """(hide, show): leaves that are no arrays (functions of a module) as zeros, and put back."""
+    static = {i: x for i, x in enumerate(jax.tree.leaves(params)) if not hasattr(x, "dtype")}
+
+    def replaced(tree, values):
+        if not static:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        return jax.tree.unflatten(structure, [values.get(i, x) for i, x in enumerate(leaves)])
+
+    hide = lambda tree: replaced(tree, dict.fromkeys(static, jnp.zeros((), jnp.int32)))
+    return hide, lambda tree: replaced(tree, static)
 
 
 @dataclasses.dataclass
@@ -399,7 +421,7 @@ class _Search:
         moved = self.device(a, 0), self.device(b, 1)
         curve = self.judge.curve(moved[0], moved[1], self.held, self.held_ends, TIMES)
         errors = end_change(self.held_ends, self.judge.ends(moved[0], moved[1], self.held))
-        if max(errors) > EXACT * float(jnp.finfo(self.dtype).eps):
+        if max(errors) > exactness(self.models[0]):
             self.notes.append(
                 f"The ends changed by {max(errors):.1e}, more than {EXACT} eps: what was found is "
                 "not returned. A wider dtype may help."

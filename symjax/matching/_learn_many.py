@@ -12,11 +12,11 @@ from jaxtyping import Array, Key, PyTree
 from .._checks import is_floating, require, require_key, require_same_tree
 from .._results import printed
 from ..discovery import Acting, resolve
-from ._chord import Chord, Divergence, Objective, end_change, split_batches
+from ._chord import Chord, Divergence, Objective, end_change, exactness, split_batches
 from ._elements import Element
-from ._learn import EXACT, learn
+from ._learn import learn, without_static
 from ._match import public_element, public_params
-from ._relative import model_dtype, push_all
+from ._relative import push_all
 from ._state import start, with_shifts
 from ._table import host_leaves, make_table
 
@@ -86,6 +86,9 @@ def learn_many(
     require(len(models) >= 2, f"`models` must hold two models or more, got {len(models)}.")
     for i, model in enumerate(models[1:], 1):
         require_same_tree("models[0]", models[0], f"models[{i}]", model)
+    hide, show = without_static(models[0])
+    models = tuple(map(hide, models))
+    seen = lambda params, batch: objective(show(params), batch)
     symmetries = resolve(symmetries, options.get("approximate", False))
     train, held = split_batches(batches, held_out)
     table = make_table(symmetries, models[0])
@@ -94,7 +97,7 @@ def learn_many(
     mean, notes = models[0], []
     for k in range(1, len(models)):
         found = learn(
-            objective,
+            seen,
             symmetries,
             mean,
             models[k],
@@ -114,22 +117,22 @@ def learn_many(
         for model, state in zip(models, states, strict=True)
     ]
     moved = [device(i) for i in range(len(models))]
-    chord = Chord(objective, divergence)
+    chord = Chord(seen, divergence)
     before, after = (_height(chord, models, m, held) for m in (_average(models), mean))
     ends = jax.jit(chord.ends)
     errors = [
         end_change([ends(m, m, x) for x in held], [ends(n, n, x) for x in held])[0]
         for m, n in zip(models, moved, strict=True)
     ]
-    if not after <= before or max(errors) > EXACT * float(jnp.finfo(model_dtype(models[0])).eps):
+    if not after <= before or max(errors) > exactness(models[0]):
         notes.append("Nothing was better on held-out data than the average of the models as given.")
         states = [start(table, host_leaves(model)) for model in models]
         moved, mean, after, errors = list(models), _average(models), before, [0.0] * len(models)
     rows = zip(states, models, strict=True)
     return LearnedMany(
-        tuple(moved),
+        tuple(map(show, moved)),
         tuple(public_element(table, symmetries, state, model) for state, model in rows),
-        mean,
+        show(mean),
         before,
         after,
         tuple(errors),

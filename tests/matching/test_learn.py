@@ -1,5 +1,6 @@
 """Learned matching: elements that lower the chord, and what is refused."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -255,6 +256,22 @@ def test_a_transformer_of_dict_parameters_is_learned_and_keeps_its_function():
     for before, after in ((a, result.params_a), (b, result.params_b)):
         old, new = objective(before, batches[0])[1], objective(after, batches[0])[1]
         assert float(jnp.linalg.norm(new - old) / jnp.linalg.norm(old)) < 1000 * EPS
+
+
+@pytest.mark.slow
+def test_a_module_with_functions_among_its_leaves_is_learned():
+    a, b = (eqx.nn.MLP(3, 2, 5, 1, key=k) for k in jax.random.split(jax.random.key(0)))
+    outputs = lambda model, x: jax.vmap(model)(x)
+    batches = jax.random.normal(jax.random.key(1), (4, 16, 3))
+    symmetries = symjax.find_symmetries(outputs, a, batches[0])
+    objective = lambda model, x: (jnp.mean((outputs(model, x) - x[:, :2]) ** 2), outputs(model, x))
+    result = matching.learn(
+        objective, symmetries, a, b, batches, key=jax.random.key(3), divergence="squares", steps=40
+    )
+    assert result.after < result.before
+    x = batches[0]
+    change = jnp.abs(outputs(result.params_b, x) - outputs(b, x)).max()
+    assert float(change) < 1000 * EPS
 
 
 @pytest.mark.slow
