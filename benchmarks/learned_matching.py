@@ -170,6 +170,7 @@ class Table:
         point = lambda p, q, t: jax.tree.map(lambda u, v: u + t * (v - u), p, q)
         loss = lambda p, data, scale: models.cross_entropy(scale * case.apply(p, data[0]), data[1])
         self.plain = jax.jit(lambda p, q, t, data, scale: loss(point(p, q, t), data, scale))
+        self.mended = self.plain
         if case.mend:
             mended = lambda p, q, t: case.mend(point(p, q, t), p, q, t)
             self.mended = jax.jit(lambda p, q, t, data, scale: loss(mended(p, q, t), data, scale))
