@@ -42,6 +42,15 @@ def every_group():
     return [group for n in SIZES for group in continuous(n) + finite(n)]
 
 
+def composite(n):
+    """Groups made of others, which share their code: their laws but the axioms are slow tests."""
+    power = [symjax.Power(symjax.GeneralLinear(n), 3)]
+    return [*power, symjax.Product([symjax.GeneralLinear(n), symjax.PositiveScaling(n)])]
+
+
+COMPOSITE = [group for n in SIZES for group in composite(n)]
+
+
 def distance(a, b):
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return jnp.stack([jnp.max(jnp.abs(x - y)).astype(float) for x, y in pairs]).max()
@@ -130,7 +139,9 @@ def test_group_axioms(group, seed, scale, dtype):
 
 
 @in_dtypes
-@pytest.mark.parametrize("group", [g for n in SIZES for g in continuous(n)], ids=repr)
+@pytest.mark.parametrize(
+    "group", slow_among([g for n in SIZES for g in continuous(n)], *COMPOSITE), ids=repr
+)
 @settings(max_examples=8, deadline=None)
 @given(seed=seeds, scale=st.sampled_from([1e-6, 0.1, 0.3]))
 def test_exp_and_log_round_trip(group, seed, scale, dtype):
@@ -274,7 +285,7 @@ def test_notation():
     assert {name: group.notation for name, group in named.items()} == {n: n for n in named}
 
 
-@pytest.mark.parametrize("group", every_group(), ids=repr)
+@pytest.mark.parametrize("group", slow_among(every_group(), *COMPOSITE), ids=repr)
 def test_dimension_counts_the_algebra(group):
     """The rank of many random algebra elements is the dimension."""
     keys = jax.random.split(jax.random.key(0), group.dimension + 3)
@@ -376,7 +387,7 @@ def moves(group):
     return jax.jit(laws)
 
 
-@pytest.mark.parametrize("group", continuous(4) + finite(4), ids=repr)
+@pytest.mark.parametrize("group", slow_among(continuous(4) + finite(4), *COMPOSITE), ids=repr)
 def test_act_is_a_left_action_and_act_algebra_its_derivative(group, x64):
     """A wrong order in `compose` is a group as well: only `act` tells."""
     if isinstance(group, symjax.Product):
@@ -386,7 +397,7 @@ def test_act_is_a_left_action_and_act_algebra_its_derivative(group, x64):
         assert float(moves(group)(jax.random.key(seed)).max()) <= 1e-8
 
 
-@pytest.mark.parametrize("group", every_group(), ids=repr)
+@pytest.mark.parametrize("group", slow_among(every_group(), *COMPOSITE), ids=repr)
 def test_covector_pairs_with_vector(group):
     """<g^-T y, g x> = <y, x>: what makes the function invariant. Translations have no pairing."""
     if isinstance(group, symjax.Product | symjax.Translation):

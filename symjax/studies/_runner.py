@@ -175,7 +175,7 @@ def _already_there(log: Log, out: Path) -> bool:
         if unfinished:
             return False  # damaged, and the networks are at hand
         raise
-    if log.owned():
+    if not unfinished or log.owned():  # a rerun that was killed before it had begun leaves a folder
         log.remove()
     return True
 

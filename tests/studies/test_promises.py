@@ -251,6 +251,15 @@ def test_a_run_that_another_one_waits_to_replace_goes_on(tmp_path, monkeypatch):
     assert not (tmp_path / "unfinished").exists()
 
 
+def test_a_rerun_that_was_killed_before_it_had_begun_leaves_nothing(tmp_path, monkeypatch):
+    small_study(monkeypatch)
+    run_study("small", Config(size=6), tmp_path)
+    before = files(tmp_path)
+    (tmp_path / "unfinished").mkdir()
+    run_study("small", Config(size=6), tmp_path, How(resume=True))
+    assert files(tmp_path) == before and not (tmp_path / "unfinished").exists()
+
+
 def test_numbers_that_no_study_can_use_are_named():
     @dataclasses.dataclass(frozen=True)
     class Options:
