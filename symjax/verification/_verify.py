@@ -161,13 +161,17 @@ def verify_all(
     if fitting:
 
         @functools.partial(jax.jit, compiler_options=_quick())
-        def measure(params, inputs, keys):
-            one = lambda each: _one_draw(fitting, apply, each[1], inputs, each[0], scale)
-            found = jax.lax.map(one, (keys, params))
+        def measure(params, inputs, elements):
+            one = lambda each: _one_draw(fitting, apply, each[1], inputs, each[0])
+            found = jax.lax.map(one, (elements, params))
             return jax.tree.map(lambda x: x.any(0) if x.dtype == bool else x.max(0), found)
 
-        points = _points(params, rng, randomise)
-        found = measure(points, inputs, jax.random.split(key, DRAWS))
+        points, keys = _points(params, rng, randomise), jax.random.split(key, DRAWS)
+        elements = [
+            _elements(_group(a, params), keys, i, scale, _dtype(params))
+            for i, a in enumerate(fitting)
+        ]
+        found = measure(points, inputs, elements)
         rows = {id(a): row for a, row in zip(fitting, jax.device_get(found), strict=True)}
     return tuple(
         _verification(symmetry, rows.get(id(symmetry.action)), tolerance) for symmetry in symmetries
@@ -214,51 +218,88 @@ def _points(params, rng, randomise):
     return jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs]), *points)
 
 
-def _one_draw(actions, apply, params, inputs, key, scale):
+def _one_draw(actions, apply, params, inputs, elements):
     """One row of numbers for each action, at one point; the model is compiled once for all."""
-    dtype = _dtype(params)
-    moved, rows = [], []
-    for i, action in enumerate(actions):
-        g, h = _pair(_group(action, params), jax.random.fold_in(key, i), scale, dtype)
-        moved.append(action(g, params))
-        rows.append(_axioms(action, g, h, params, moved[-1]))
-    outputs = lambda p: [x for x in jax.tree.leaves(apply(p, *inputs)) if hasattr(x, "dtype")]
-    before = outputs(params)
-    require(bool(before), "`apply` must return an array.")
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *moved)
-    after = jax.lax.map(outputs, stacked)
-    for i, row in enumerate(rows):
-        mine = jax.tree.map(lambda x, i=i: x[i], after)
-        row["output_change"] = _difference(mine, before)
-        row["not_finite"] = ~(_finite(mine) & _finite(moved[i]))
-    return rows
-
-
-def _pair(group, key, scale, dtype):
-    """Two random elements. One of a finite group is not the identity, which Z2 is half the time."""
-    number = 2 if group.dimension else 8
-    drawn = jax.vmap(lambda k: group.random(k, scale=scale, dtype=dtype))(
-        jax.random.split(key, number)
+    before, structure = jax.tree.flatten(params)
+    tried = [_axioms(*each, before, structure) for each in zip(actions, elements, strict=True)]
+    outputs = lambda leaves: [
+        x
+        for x in jax.tree.leaves(apply(structure.unflatten(leaves), *inputs))
+        if hasattr(x, "dtype")
+    ]
+    expected = outputs(before)
+    require(bool(expected), "`apply` must return an array.")
+    touched = sorted({place for moved, _ in tried for place in moved})
+    stacked = [jnp.stack([moved.get(i, before[i]) for moved, _ in tried]) for i in touched]
+    after = jax.lax.map(
+        lambda new: outputs(_leaves(before, dict(zip(touched, new[1], strict=True)))),
+        (jnp.arange(len(tried)), stacked),
     )
-    moves = jnp.zeros(number, bool)
-    if number > 2:
-        for x, e in zip(*map(jax.tree.leaves, (drawn, group.identity(dtype=dtype))), strict=True):
-            moves = moves | (x != e[None]).reshape(number, -1).any(1)
-    pick = lambda i: jax.tree.map(lambda x: x[i], drawn)
-    return pick(jnp.argmax(moves)), pick(1)
+    for i, (moved, row) in enumerate(tried):
+        mine = jax.tree.map(lambda x, i=i: x[i], after)
+        row["output_change"] = _difference(mine, expected)
+        row["not_finite"] = ~(_finite(mine) & _finite(moved))
+    return [row for _, row in tried]
 
 
-def _axioms(action, g, h, params, moved):
-    group = _group(action, params)
-    row = {
-        "outside": ~jnp.all(group.contains(g)),
-        "moved": _difference(moved, params) > 1,
-    }
+@functools.partial(jax.jit, static_argnames=("group", "dtype"))
+def _elements(group, keys, number, scale, dtype):
+    """For each key two random elements, their product, an inverse and the identity.
+
+    ``number`` is the action's. Compiled once for all actions, and all models, of a group. The first
+    element of a finite group is not the identity, which one of Z2 is half the time.
+    """
+    count = 2 if group.dimension else 8
+
+    def of(key):
+        keys = jax.random.split(jax.random.fold_in(key, number), count)
+        drawn = jax.vmap(lambda k: group.random(k, scale=scale, dtype=dtype))(keys)
+        one = group.identity(dtype=dtype)
+        moves = jnp.zeros(count, bool)
+        if count > 2:
+            for x, e in zip(*map(jax.tree.leaves, (drawn, one)), strict=True):
+                moves = moves | (x != e[None]).reshape(count, -1).any(1)
+        pick = lambda i: jax.tree.map(lambda x: x[i], drawn)
+        g, h = pick(jnp.argmax(moves)), pick(1)
+        found = {"g": g, "h": h, "product": group.compose(h, g), "inverse": group.inverse(g)}
+        return found | {"one": one, "outside": ~jnp.all(group.contains(g))}
+
+    return jax.vmap(of)(keys)
+
+
+def _axioms(action, elements, before, structure):
+    """The leaves that an element moves, by place, and what is broken of an action's axioms.
+
+    An action is traced twice, for elements side by side: on ``before``, and on what g made of it.
+    """
+
+    def moved(names, leaves):
+        """The leaves that elements move, stacked; the others are returned as they came."""
+
+        def of(element):
+            after = structure.flatten_up_to(action(element, structure.unflatten(leaves)))
+            return {i: x for i, (x, y) in enumerate(zip(after, leaves, strict=True)) if x is not y}
+
+        return jax.vmap(of)(jax.tree.map(lambda *xs: jnp.stack(xs), *[elements[n] for n in names]))
+
+    def residual(a, b):
+        pairs = [(a.get(i, before[i]), b.get(i, before[i])) for i in a | b]
+        return _difference([x for x, _ in pairs], [y for _, y in pairs])
+
+    at = lambda stacked, i: {place: x[i] for place, x in stacked.items()}
+    first = moved(("g", "product", "one") if action.is_group_action else ("g",), before)
+    new = at(first, 0)
+    row = {"outside": elements["outside"], "moved": residual(new, {}) > 1}
     if action.is_group_action:
-        row["composition"] = _difference(action(group.compose(h, g), params), action(h, moved))
-        row["inverse"] = _difference(action(group.inverse(g), moved), params)
-        row["identity"] = _difference(action(group.identity(dtype=_dtype(params)), params), params)
-    return row
+        second = moved(("h", "inverse"), _leaves(before, new))
+        row["composition"] = residual(at(first, 1), at(second, 0))
+        row["inverse"] = residual(at(second, 1), {})
+        row["identity"] = residual(at(first, 2), {})
+    return new, row
+
+
+def _leaves(leaves, new):
+    return [new.get(i, x) for i, x in enumerate(leaves)]
 
 
 def _difference(a, b):
