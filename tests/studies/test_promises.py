@@ -257,7 +257,8 @@ def test_a_rerun_that_was_killed_before_it_had_begun_leaves_nothing(tmp_path, mo
     before = files(tmp_path)
     (tmp_path / "unfinished").mkdir()
     run_study("small", Config(size=6), tmp_path, How(resume=True))
-    assert files(tmp_path) == before and not (tmp_path / "unfinished").exists()
+    assert files(tmp_path) == before
+    assert not (tmp_path / "unfinished").exists()
 
 
 def test_numbers_that_no_study_can_use_are_named():
