@@ -116,6 +116,8 @@ def link(match):
 
 def on_page_markdown(markdown, page, config, files):
     """Put the made parts and the table of statements in, and link names outside blocks of code."""
+    if "<!-- gallery -->" in markdown:
+        markdown = markdown.replace("<!-- gallery -->", notebook_pages.gallery())
     if "<!-- layers -->" in markdown:
         markdown = markdown.replace("<!-- layers -->", layers.table())
     if "<!-- short -->" in markdown:

@@ -68,6 +68,19 @@ def colab(path: Path) -> str:
     return COLAB.format(REPOSITORY.partition("github.com/")[2], path.stem)
 
 
+def gallery() -> str:
+    """The pictures of all notebooks, each with a link to its page."""
+    parts = []
+    for path in NOTEBOOKS:
+        text, pictures = page(path)
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+        shown = [m[0] for name in pictures for m in re.finditer(rf"!\[[^\]]*\]\({name}\)", text)]
+        if shown:
+            parts.append(f"### [{title}](notebooks/{path.stem}.md)")
+            parts += [picture.replace("](", "](notebooks/") for picture in shown]
+    return "\n\n".join(parts)
+
+
 def _text(lines):
     return lines if isinstance(lines, str) else "".join(lines)
 

@@ -10,7 +10,10 @@ import pytest
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Its frameworks are in an environment of their own, where .ci/run asks for this page alone.
-NEEDS = {"frameworks": ("torch", "transformers", "keras", "haiku")}
+NEEDS = {
+    "frameworks": ("torch", "transformers", "keras", "haiku"),
+    "pytorch": ("torch", "torchax"),
+}
 PAGES = [p for p in sorted(DOCS.rglob("*.md")) if "```python" in p.read_text()]
 
 
