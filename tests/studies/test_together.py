@@ -42,10 +42,19 @@ def draw(data):
     return Figure(figsize=(1, 1))
 '''
 
+# What Python runs as it starts, where the folder is on its path: NumPy of another version.
+OLDER = """
+import importlib.metadata as m
+true = m.version
+m.version = lambda name: "1.0" if name == "numpy" else true(name)
+"""
+
 
 def start(folder, *words, each=((), ()), env=({}, {})):
     """Two processes of one run."""
     (folder / "mine.py").write_text(STUDY)
+    (folder / "older").mkdir()
+    (folder / "older" / "sitecustomize.py").write_text(OLDER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -56,10 +65,13 @@ def start(folder, *words, each=((), ()), env=({}, {})):
             *("--out", folder / "out", "--coordinator", address, "--processes", "2"),
             *("--process", process, *words, *each[process]),
         ]
+        paths = [str(folder / "older")] * ("OLDER" in env[process])
+        path = {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
         found.append(
             subprocess.Popen(
                 list(map(str, command)),
-                env=os.environ | {"JAX_PLATFORMS": "cpu"} | env[process],
+                cwd=folder,
+                env=os.environ | {"JAX_PLATFORMS": "cpu"} | env[process] | path,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -106,6 +118,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         ),
         (((), ("--sed", "1")), ({}, {}), "Perhaps --seed?"),
         (((), ()), ({}, {"FAIL": "1"}), "exit(3)"),
+        (((), ()), ({}, {"OLDER": "1"}), "versions.numpy is"),
     ],
 )
 def test_what_differs_or_fails_in_one_ends_both(tmp_path, each, env, said):
