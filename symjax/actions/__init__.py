@@ -3,7 +3,7 @@
 Nearly every symmetry of a network is linear in the parameters for a fixed element: the element
 multiplies some axis of some leaves. Such an action is a table, not code: a group and a tuple of
 `Leg`, and one `LinearAction` walks any table. Shifts of the parameters by products of others have a
-table of their own, `ShiftAction`. The map of eq. (6), which depends on data and is not a group
+table of their own, `ShiftAction`; `PulledBack` is either of them in other coordinates. The map of eq. (6), which depends on data and is not a group
 action, has a class of its own.
 """
 
@@ -14,6 +14,13 @@ from ._linear import (
     compress as compress,
     linear_action as linear_action,
 )
+from ._pullback import (
+    Constant as Constant,
+    PulledBack as PulledBack,
+    Step as Step,
+    Term as Term,
+    in_coordinates as in_coordinates,
+)
 from ._shifts import Factor as Factor, ShiftAction as ShiftAction, ShiftLeg as ShiftLeg
 from ._tables import (
     deep_linear_action as deep_linear_action,
@@ -21,4 +28,4 @@ from ._tables import (
     rescaling_action as rescaling_action,
 )
 
-Action = LinearAction | ShiftAction | DataAction
+Action = LinearAction | ShiftAction | PulledBack | DataAction

@@ -22,6 +22,7 @@ from ..groups import (
     Power,
     SignFlip,
 )
+from ._coordinates import place_of
 from ._elimination import Relations, Row, supported
 from ._graph import Atom, Graph, Node, Tensor
 from ._indices import Index, Indices
@@ -77,18 +78,8 @@ class Assembly:
 
     def place(self, tensor: Tensor) -> tuple[str, Block | None, list[int]]:
         """(leaf, block, axis of each position) of a block of a leaf."""
-        at = tensor.leaf
-        assert at is not None
-        shape = self.shapes[at.leaf]
-        whole = all(
-            offset == 0 and slots in (((n, 1),), ()) and (n == 1 or slots)
-            for (offset, slots), n in zip(at.axes, shape, strict=True)
-        )
-        if whole:
-            axes = [a for a, (_, slots) in enumerate(at.axes) for _ in slots]
-            return self.names[at.leaf], None, axes
-        block = Block(tuple(o for o, _ in at.axes), tuple(s for _, s in at.axes))
-        return self.names[at.leaf], block, list(range(len(tensor.atoms)))
+        assert tensor.leaf is not None
+        return place_of(tensor.leaf, len(tensor.atoms), self.names, self.shapes)
 
     def leg(self, tensor: Tensor, positions: Sequence[int], how: Any, gains=()) -> Leg:
         """A leg on some positions of a block of a leaf, the first being the slowest."""

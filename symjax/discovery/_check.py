@@ -110,7 +110,7 @@ def _by_model(rows, jaxpr, leaves, data, draws):
 def _by_graph(rows, read, allowed, *, loose):
     draws = max(PLACES, _draws(rows))
     model = read.small(allowed / (PLACES + draws), loose=loose)
-    small, left = small_rows(rows, model.leaves)
+    small, left = small_rows(rows, model.leaves, read.bases)
     places = []
     for seed, positive in enumerate((False, False, True)):
         place = Place(*arguments(model, seed, positive=positive))
@@ -149,7 +149,7 @@ def _work(exact, jaxpr, leaves, draws):
     """About how many operations the check takes."""
     moves = 0.0
     for s in exact:
-        for leg in s.action.legs:
+        for leg in getattr(s.action, "base", s.action).legs:
             size = float(np.prod(leaves[str(leg.leaf)].shape))
             n = getattr(s.group, "n", None) or 1
             moves += OVERHEAD + (20 + (n if s.dimension > n else 0)) * size

@@ -43,6 +43,7 @@ def functions() -> dict[str, Callable[..., np.ndarray]]:
         "bessel_i0e": special.i0e,
         "bessel_i1e": special.i1e,
         "logistic": special.expit,
+        "positive": np.abs,  # of numbers that are positive by their nature
         "rsqrt": lambda x: 1 / np.sqrt(x),
         "round": np.rint,
         "is_finite": np.isfinite,

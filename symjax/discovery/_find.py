@@ -1,7 +1,7 @@
 """The whole of discovery, in order: trace the model, read it, ask every channel."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from .._checks import (
     require_callable,
     require_floating_leaves,
 )
+from ..actions import PulledBack, Step, in_coordinates
 from . import (
     _rules_elementwise,
     _rules_factors,
@@ -29,6 +30,7 @@ from . import (
     _rules_solutions,
 )
 from ._check import checked
+from ._coordinates import virtual_leaves
 from ._graph import Graph, describe_error
 from ._graph_check import Reading
 from ._layout import Refinements
@@ -103,8 +105,9 @@ def find_symmetries(
     read = None
     try:
         graph = _read(jaxpr, kinds)
+        steps = virtual_leaves(graph, names, shapes)
         read = Reading(graph, graph.live_nodes(), names, shapes)
-        found = tabulate(graph, names, shapes)
+        found = _pulled_back(tabulate(graph, names, shapes), steps, read)
     except Exception as error:  # the last resort: of nothing it would say it knows everything
         found = Symmetries((), {f"the whole model ({describe_error(error)})": tuple(names)})
     fixed = {path_name(path): leaf for path, leaf in flat if _is_complex(leaf)}
@@ -116,6 +119,21 @@ def find_symmetries(
         return found
     leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
     return checked(found, jaxpr, leaves, data, read)
+
+
+def _pulled_back(found: Symmetries, steps: Sequence[Step], read: Reading) -> Symmetries:
+    """Symmetries of new coordinates as ones of the parameters."""
+    items = []
+    for s in found if steps else ():
+        action = in_coordinates(s.action, steps)
+        read.bases[id(action)] = s.action
+        if isinstance(action, PulledBack):
+            name = "shift" if s.name == "unused" else s.name
+            moved = {str(leaf) for leaf in action.moved}
+            leaves = tuple(n for n in read.names if n in moved)
+            s = replace(s, name=name, action=action, leaves=leaves)
+        items.append(replace(s, action=action))
+    return replace(found, items=tuple(items)) if steps else found
 
 
 def _is_complex(leaf):

@@ -1,7 +1,8 @@
 """Rows evaluated on the graph that was read, at small sizes: exact ones, and ones up to epsilon."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Reading:
     nodes: list[Node]
     names: Sequence[str]
     shapes: Sequence[tuple[int, ...]]
+    #: By the identity of an action: the one that it is in the coordinates that the graph reads.
+    bases: dict[int, Any] = field(default_factory=dict)
 
     def small(self, allowed: float, *, loose: bool) -> GraphModel:
         """The graph at the largest sizes with which an evaluation takes no more operations.
@@ -42,13 +45,14 @@ class Reading:
 
 
 def small_rows(
-    rows: Sequence[Symmetry], leaves: SmallLeaves
+    rows: Sequence[Symmetry], leaves: SmallLeaves, bases: dict[int, Any]
 ) -> tuple[list[tuple[Symmetry, Symmetry]], list[Symmetry]]:
     """(rows with what they are at small sizes, those that are nothing there)."""
     small, left = [], []
     for row in rows:
         try:
-            small.append((row, replace(row, action=leaves.action(row.action))))
+            action = leaves.action(bases.get(id(row.action), row.action))
+            small.append((row, replace(row, action=action)))
         except NotImplementedError:
             left.append(row)
     return small, left

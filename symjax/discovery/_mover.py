@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..actions import Block, LinearAction, ShiftAction
+from ..actions import Block, LinearAction, PulledBack, ShiftAction
 from ..groups import (
     AbstractGroup,
     ComplexScaling,
@@ -55,9 +55,62 @@ def move(actions: Iterable[Any], leaves: Leaves, draw: Draw) -> Leaves:
     """The leaves moved by a random element of each action, one after the other."""
     moved = dict(leaves)
     for action in actions:
-        shifts = isinstance(action, ShiftAction)
-        moved |= shifted(action, moved, draw) if shifts else multiplied(action, moved, draw)
+        moved |= _moved(action, moved, draw)
     return moved
+
+
+def _moved(action, leaves, draw):
+    match action:
+        case PulledBack():
+            return pulled_back(action, leaves, draw)
+        case ShiftAction():
+            return shifted(action, leaves, draw)
+        case LinearAction():
+            return multiplied(action, leaves, draw)
+    raise NotImplementedError(f"no element of {type(action).__name__}")
+
+
+def pulled_back(action: PulledBack, leaves: Leaves, draw: Draw) -> Leaves:
+    """The leaves that an action in other coordinates moves."""
+    point = dict(leaves)
+    for step in action.steps:
+        point |= _changed(step, point, back=False)
+    point |= _moved(action.base, point, draw)
+    for step in reversed(action.steps):
+        point |= _changed(step, point, back=True)
+    return {str(name): point[str(name)] for name in action.moved}
+
+
+def _changed(step, leaves, *, back):
+    name = str(step.leaf)
+    leaf = leaves[name]
+    where = entries(step.block, leaf.shape)
+    x = leaf.reshape(-1)[where]
+    added = np.zeros(x.shape)
+    for term in step.terms:
+        added = added + _added(term.leg, term.array.value, leaves)
+    scale = 1.0 if step.scale is None else step.scale.value
+    if back:
+        x = (x - added) / scale
+        for map_name, a, b in reversed(step.maps):
+            x = (x - b) / a if map_name == "affine" else _INVERSES[map_name](x)
+    else:
+        for map_name, a, b in step.maps:
+            x = a * x + b if map_name == "affine" else _FUNCTIONS[map_name](x)
+        x = scale * x + added
+    return {name: _with(leaf, where, x)}
+
+
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{name: getattr(np, name) for name in ("exp", "log", "expm1", "log1p", "sinh")},
+    "asinh": np.arcsinh,
+    "softplus": lambda x: np.logaddexp(x, 0.0),
+}
+_INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{"exp": np.log, "log": np.exp, "expm1": np.log1p, "log1p": np.expm1},
+    **{"sinh": np.arcsinh, "asinh": np.sinh},
+    "softplus": lambda y: y + np.log(-np.expm1(-y)),
+}
 
 
 def multiplied(action: LinearAction, leaves: Leaves, draw: Draw) -> Leaves:
@@ -92,18 +145,23 @@ def shifted(action: ShiftAction, leaves: Leaves, draw: Draw) -> Leaves:
     """The leaves to which a shift adds something."""
     vector, moved = 0.5 * draw.size * draw.rng.standard_normal(action.sizes), {}
     for leg in action.legs:
-        operands: list[Any] = [vector, list(leg.vector)]
-        for factor in leg.factors:
-            inner = factor.scale * _part(leaves[str(factor.leaf)], factor.block) + factor.offset
-            inner = np.abs(inner) if factor.absolute else inner
-            operands += [inner**factor.power, list(factor.names)]
-        step = np.einsum(*operands, [n for n in leg.out if n is not None])
-        step = np.expand_dims(step, [i for i, n in enumerate(leg.out) if n is None])
         name = str(leg.leaf)
         leaf = moved.get(name, leaves[name])
         where = entries(leg.block, leaf.shape)
-        moved[name] = _with(leaf, where, leaf.reshape(-1)[where] + leg.coefficient * step)
+        moved[name] = _with(leaf, where, leaf.reshape(-1)[where] + _added(leg, vector, leaves))
     return moved
+
+
+def _added(leg, vector, leaves):
+    """What a leg of a shift adds to its block."""
+    operands: list[Any] = [vector, list(leg.vector)]
+    for factor in leg.factors:
+        inner = factor.scale * _part(leaves[str(factor.leaf)], factor.block) + factor.offset
+        inner = np.abs(inner) if factor.absolute else inner
+        operands += [inner**factor.power, list(factor.names)]
+    step = np.einsum(*operands, [n for n in leg.out if n is not None])
+    step = np.expand_dims(step, [i for i, n in enumerate(leg.out) if n is None])
+    return leg.coefficient * step
 
 
 def entries(block: Block | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -132,7 +132,7 @@ def _operands(node: Node) -> list[Tensor]:
         "linear": True,
         "product": not node.frozen,
         "equal": node.name in ("select", "max", "min", "clamp"),
-        "pointwise": node.kind == "pointwise" and function_of(node) is not None,
+        "pointwise": node.name != "positive" and function_of(node) is not None,
     }
     if not known.get(node.kind) or any(labels != node.out_labels for _, labels in moving):
         return []
@@ -158,7 +158,8 @@ def _composite(made, source, out):
             traits=n.traits,
             name=n.name,
         )
-        for _, n in sorted(keep.items())
+        for n in made.values()
+        if n.out.number in keep
     ]
     return Composite(source, out, tuple(bare))
 
