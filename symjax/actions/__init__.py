@@ -3,8 +3,8 @@
 Nearly every symmetry of a network is linear in the parameters for a fixed element: the element
 multiplies some axis of some leaves. Such an action is a table, not code: a group and a tuple of
 `Leg`, and one `LinearAction` walks any table. Shifts of the parameters by products of others have a
-table of their own, `ShiftAction`; `PulledBack` is either of them in other coordinates. The map of eq. (6), which depends on data and is not a group
-action, has a class of its own.
+table of their own, `ShiftAction`; `PulledBack` is either of them in other coordinates. The map of
+eq. (6), which depends on data and is not a group action, has a class of its own.
 """
 
 from ._data import DataAction as DataAction, data_action as data_action

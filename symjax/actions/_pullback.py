@@ -28,7 +28,7 @@ from ..groups import (
     SignFlip,
 )
 from ..linalg._precision import computing_dtype
-from ._legs import Block, part_of
+from ._legs import Block, Leg, part_of
 from ._linear import LinearAction, find_leaf, leaf_names
 from ._shifts import ShiftAction, ShiftLeg
 
@@ -88,6 +88,9 @@ class Step(eqx.Module):
     maps: tuple[Map, ...] = eqx.field(static=True, default=())
     scale: Constant | None = eqx.field(static=True, default=None)
     terms: tuple[Term, ...] = ()
+    #: Where the terms are the sum of the leaf's other blocks, alike on every axis of the block:
+    #: these, with the axis of each that is an axis of the block.
+    summed: tuple[tuple[Block, tuple[int, ...]], ...] = eqx.field(static=True, default=())
 
     @property
     def reads(self) -> tuple[str | int, ...]:
@@ -139,6 +142,17 @@ class PulledBack(eqx.Module):
             if set(step.reads) & set(found):
                 found[step.leaf] = None
         return tuple(found)
+
+    @property
+    def read(self) -> tuple[str | int, ...]:
+        """The leaves that the action reads, those that move among them."""
+        found: list[str | int] = []
+        for leg in self.base.legs:
+            beside = leg.gains if isinstance(leg, Leg) else leg.factors
+            found += [leg.leaf, *(x.leaf for x in beside)]
+        for step in self.steps:
+            found += [step.leaf, *step.reads]
+        return tuple(dict.fromkeys(found))
 
     def places(self, params: PyTree) -> tuple[int, ...]:
         """The positions of the leaves that move."""
@@ -195,7 +209,7 @@ class PulledBack(eqx.Module):
     def _widened(self, params):
         leaves, structure = jax.tree.flatten(params)
         names = leaf_names(params)
-        for i in {find_leaf(leaf, names) for leaf in (*self.moved, *_read(self))}:
+        for i in {find_leaf(leaf, names) for leaf in self.read}:
             require(
                 is_floating(leaves[i]),
                 f"`params` leaf {list(names)[i]!r} must be a floating array to be moved.",
@@ -219,17 +233,6 @@ class PulledBack(eqx.Module):
         leaves, structure = rest
         left = iter(numbers)
         return jax.tree.unflatten(structure, [next(left) if x is None else x for x in leaves])
-
-
-def _read(action):
-    """The leaves that an action in other coordinates reads or changes on the way."""
-    base, found = action.base, []
-    for leg in base.legs:
-        found.append(leg.leaf)
-        found += [x.leaf for x in (leg.gains if isinstance(base, LinearAction) else leg.factors)]
-    for step in action.steps:
-        found += [step.leaf, *step.reads]
-    return tuple(dict.fromkeys(found))
 
 
 def _forth(step, x, added):
@@ -270,7 +273,7 @@ def in_coordinates(
     moved = {leg.leaf for leg in base.legs}
     seen = set(moved)
     for leg in base.legs:
-        seen |= {x.leaf for x in (leg.gains if isinstance(base, LinearAction) else leg.factors)}
+        seen |= {x.leaf for x in (leg.gains if isinstance(leg, Leg) else leg.factors)}
     kept: list[Step] = []
     for step in reversed(steps):
         if step.leaf in seen or set(step.reads) & moved:
@@ -287,26 +290,66 @@ def in_coordinates(
 def _by_legs(base, steps):
     """The same action by legs of the parameters themselves; None where it is none."""
     at = {step.leaf: step for step in steps}
-    if any(step.terms for step in steps) or len(at) < len(steps):
+    if any(step.terms and not step.summed for step in steps) or len(at) < len(steps):
         return None
     if isinstance(base, ShiftAction):
         legs = [_shifting(leg, at) for leg in base.legs]
-        return None if None in legs else replace(base, legs=tuple(legs))
-    legs = [_moving(leg, base.factors[leg.factor], at) for leg in base.legs]
-    return None if None in legs else LinearAction(base.group, tuple(legs))
+        if None in legs:
+            return None
+        beside = [leg for one in base.legs for leg in _taking_back(one, at)]
+        return replace(base, legs=(*legs, *beside))
+    moving = [_moving(leg, base.factors[leg.factor], at) for leg in base.legs]
+    beside = [leg for one in base.legs for leg in _alike(one, at)]
+    kept = [leg for leg in moving if leg is not None]
+    return LinearAction(base.group, (*kept, *beside)) if len(kept) == len(moving) else None
+
+
+def _alike(leg, at):
+    """Of a leg on a sum: the same on what else is summed, which is a symmetry as well."""
+    step = at.get(leg.leaf)
+    if step is None or step.block != leg.block:
+        return
+    for block, axes in step.summed:
+        rank = len(axes)
+        move = lambda a, axes=axes, rank=rank: axes[a % rank]
+        axis = leg.axis
+        axis = tuple(map(move, axis)) if isinstance(axis, tuple) else axis
+        axis = move(axis) if isinstance(axis, int) else axis
+        gains = tuple(replace(g, axes=tuple(map(move, g.axes))) for g in leg.gains)
+        yield replace(leg, block=block, axis=axis, gains=gains)
+
+
+def _taking_back(leg, at):
+    """Of a leg that shifts what is summed beside the first block: that one makes up for it."""
+    step = at.get(leg.leaf)
+    if step is None:
+        return
+    for block, axes in step.summed:
+        if block == leg.block:
+            sizes = zip(leg.out, block.shape, strict=True)
+            times = [n for i, (name, n) in enumerate(sizes) if name is None and i not in axes]
+            yield replace(
+                leg,
+                block=step.block,
+                out=tuple(leg.out[a] for a in axes),
+                coefficient=-leg.coefficient * float(np.prod(times)),
+            )
 
 
 def _moving(leg, group, at):
     """A leg by which a group moves a leaf as it moves the new coordinate; None if there is none."""
     step = at.get(leg.leaf)
     gains = [_inside(gain, at) for gain in leg.gains]
-    if None in gains or (step is not None and not _commute(step, group)):
+    gone = [g for g in leg.gains if g.leaf in at and at[g.leaf].summed]
+    if gone or None in gains or (step is not None and not _commute(step, group)):
         return None
     return replace(leg, gains=tuple(gains))
 
 
 def _commute(step, group):
     """Whether a change of coordinates commutes with all that a group does along axes."""
+    if step.summed:
+        return True
     kind = type(group.group if isinstance(group, Power) else group)
     if kind is Permutation:
         return step.scale is None
@@ -317,6 +360,8 @@ def _line(leaf, block, at):
     """(slope, offset) of a new coordinate; None where it is no such function of the leaf."""
     step = at.get(leaf)
     if step is None:
+        return 1.0, 0.0
+    if step.summed:
         return 1.0, 0.0
     affine = len(step.maps) == 1 and step.maps[0][0] == "affine"
     fits = affine and step.scale is None and step.block == block
@@ -329,14 +374,14 @@ def _inside(factor, at):
     if line is None:
         return None
     slope, offset = line
-    return replace(
-        factor, scale=factor.scale * slope, offset=factor.scale * offset + factor.offset
-    )
+    return replace(factor, scale=factor.scale * slope, offset=factor.scale * offset + factor.offset)
 
 
 def _shifting(leg, at):
     line = _line(leg.leaf, leg.block, at)
     factors = [_inside(factor, at) for factor in leg.factors]
+    if any(f.leaf in at and at[f.leaf].summed for f in leg.factors):
+        return None
     if line is None or None in factors:
         return None
     return replace(leg, coefficient=leg.coefficient / line[0], factors=tuple(factors))

@@ -22,12 +22,12 @@ from ..groups import (
     Power,
     SignFlip,
 )
-from ._coordinates import place_of
 from ._elimination import Relations, Row, supported
 from ._graph import Atom, Graph, Node, Tensor
 from ._indices import Index, Indices
 from ._phases import joint_axis
 from ._report import Symmetry
+from ._rewriting import place_of
 from ._spaces import Space, Spaces
 
 Kind = tuple

@@ -104,10 +104,10 @@ def find_symmetries(
     shapes = [tuple(flat[i][1].shape) for i in moving]
     read = None
     try:
-        graph = _read(jaxpr, kinds)
-        steps = virtual_leaves(graph, names, shapes)
+        graph, steps, failed = _in_coordinates(jaxpr, kinds, names, shapes)
         read = Reading(graph, graph.live_nodes(), names, shapes)
         found = _pulled_back(tabulate(graph, names, shapes), steps, read)
+        found = replace(found, unknown=found.unknown | failed)
     except Exception as error:  # the last resort: of nothing it would say it knows everything
         found = Symmetries((), {f"the whole model ({describe_error(error)})": tuple(names)})
     fixed = {path_name(path): leaf for path, leaf in flat if _is_complex(leaf)}
@@ -121,17 +121,28 @@ def find_symmetries(
     return checked(found, jaxpr, leaves, data, read)
 
 
+def _in_coordinates(jaxpr, kinds, names, shapes):
+    """(the graph of a model, the steps to its coordinates, what failed in finding these)."""
+    graph = _read(jaxpr, kinds)
+    try:
+        return graph, virtual_leaves(graph, names, shapes), {}
+    except Exception as error:
+        failed = f"changes of coordinates ({describe_error(error)})"
+        return _read(jaxpr, kinds), [], {failed: tuple(names)}
+
+
 def _pulled_back(found: Symmetries, steps: Sequence[Step], read: Reading) -> Symmetries:
     """Symmetries of new coordinates as ones of the parameters."""
     items = []
     for s in found if steps else ():
         action = in_coordinates(s.action, steps)
         read.bases[id(action)] = s.action
+        if action is not s.action and s.name == "unused":
+            s = replace(s, name="shift")
         if isinstance(action, PulledBack):
-            name = "shift" if s.name == "unused" else s.name
             moved = {str(leaf) for leaf in action.moved}
             leaves = tuple(n for n in read.names if n in moved)
-            s = replace(s, name=name, action=action, leaves=leaves)
+            s = replace(s, leaves=leaves)
         items.append(replace(s, action=action))
     return replace(found, items=tuple(items)) if steps else found
 

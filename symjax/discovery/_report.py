@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from .._results import html_table
+from ..actions import PulledBack
 from ..groups import AbstractGroup
 
 
@@ -159,6 +160,7 @@ class Symmetries(Sequence[Symmetry]):
         lines = [f"group dimension {self.dimension}" + self._shared() + self._approximate()]
         if self.most_directions < self.dimension:
             lines.append(f"orbit dimension at most {self.most_directions}")
+        lines += self._coordinates()
         for name, leaves in self.unknown.items():
             lines.append(f"not understood: {name}; held fixed: {_shorten(leaves, 8)}")
         if self.unknown:
@@ -179,6 +181,13 @@ class Symmetries(Sequence[Symmetry]):
             )
         return lines
 
+    def _coordinates(self):
+        actions = [s.action for s in self.items if isinstance(s.action, PulledBack)]
+        steps = {step.text(): None for action in actions for step in action.steps}
+        if not steps:
+            return []
+        return [f"in coordinates: acts through {_shorten(steps, 6)}"]
+
     def _shared(self):
         return f" (after {self.overlap} shared by two groups)" if self.overlap else ""
 
@@ -194,6 +203,8 @@ def _row(symmetry):
     holds = "exact" if symmetry.exact else "approximate"
     if symmetry.probed:
         holds += f", probed {_shorten(symmetry.probed, 2)}"
+    if isinstance(symmetry.action, PulledBack):
+        holds += ", in coordinates"
     return (
         symmetry.name,
         symmetry.group.notation,

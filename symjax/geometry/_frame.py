@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from .._checks import is_floating, require, require_callable
 from .._results import AbstractResult
-from ..actions import LinearAction, ShiftAction, compress
+from ..actions import LinearAction, PulledBack, ShiftAction, compress
 from ..curves import AbstractCurve, Curve, SymmetryCurve
 from ..groups import NO_PATH, Algebra
 from ..linalg._norms import norm
@@ -78,7 +78,7 @@ def field(action: LinearAction, m: Algebra, point: Leaves) -> Callable[[Leaves],
 
 def derivatives(curve: Curve, t: Float[Array, ""], order: int) -> list[Leaves]:
     """The first derivatives of a curve at t, as tuples of leaves; leaves at rest are left out."""
-    if not isinstance(curve, SymmetryCurve) or isinstance(curve.action, ShiftAction):
+    if not isinstance(curve, SymmetryCurve) or isinstance(curve.action, ShiftAction | PulledBack):
         return _taylor(curve, t, order)
     if not isinstance(curve.action, LinearAction):
         return _derivatives_in_the_group(curve, t, order)

@@ -19,6 +19,7 @@ from .._checks import (
     require_same_tree,
 )
 from .._results import printed
+from ..actions import PulledBack
 from ..discovery import Acting, Symmetry, resolve
 from ..linalg._precision import computing_dtype
 from ..verification._change import function_change, require_measurable
@@ -231,6 +232,7 @@ def match_resolved(
         error,
         (
             *not_reached(error),
+            *_at_rest(symmetries),
             *_undetermined(table, symmetries, target, "A"),
             *_undetermined(table, symmetries, leaves, "B"),
         ),
@@ -311,7 +313,7 @@ def public_element(table, symmetries, state, params):
         g = factor.write(h)
         entries[factor.symmetry].append(jnp.asarray(g, None if g.dtype.kind == "i" else dtype))
     return tuple(
-        symmetry.group.element(tuple(entry))
+        symmetry.group.element(tuple(entry)) if entry else symmetry.group.identity(dtype)
         for symmetry, entry in zip(symmetries, entries, strict=True)
     )
 
@@ -340,6 +342,16 @@ def not_reached(error):
         yield (
             f"`element` applied to B is {error:.1g} (relative) from `params`: some of its factors "
             "do not commute and were not told apart. Use `params`, not `element`."
+        )
+
+
+def _at_rest(symmetries):
+    """A note for what is not solved for."""
+    names = [s.name for s in symmetries if isinstance(s.action, PulledBack)]
+    if names:
+        yield (
+            f"{len(names)} of {len(symmetries)} symmetries act in other coordinates "
+            f"({', '.join(dict.fromkeys(names))}); they are left at their identity."
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import is_floating, require
-from ..actions import LinearAction, ShiftAction
+from ..actions import LinearAction, PulledBack, ShiftAction
 from ..actions._linear import find_leaf, leaf_names
 from ..discovery import Symmetry
 from ..groups import (
@@ -215,12 +215,16 @@ def acts_after(other: Factor, factor: Factor) -> bool:
     return other.order > factor.order
 
 
-def moving_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction | ShiftAction]:
-    """The actions of resolved symmetries; raises ValueError unless every one is made of legs."""
+def moving_actions(
+    symmetries: Sequence[Symmetry],
+) -> list[LinearAction | ShiftAction | PulledBack]:
+    """The actions of resolved symmetries; raises ValueError unless every one is made of legs,
+    if it be in other coordinates.
+    """
     actions = []
     for i, symmetry in enumerate(symmetries):
         require(
-            isinstance(action := symmetry.action, LinearAction | ShiftAction),
+            isinstance(action := symmetry.action, LinearAction | ShiftAction | PulledBack),
             f"`symmetries[{i}]` ('{symmetry.name}') must act through legs, as linear_action makes "
             f"it, got {type(action).__name__}.",
         )
@@ -229,10 +233,15 @@ def moving_actions(symmetries: Sequence[Symmetry]) -> list[LinearAction | ShiftA
 
 
 def make_table(symmetries: Sequence[Symmetry], params: PyTree) -> Table:
-    """The table of symmetries on parameters; raises ValueError where they do not fit."""
+    """The table of symmetries on parameters; raises ValueError where they do not fit.
+
+    Actions in other coordinates have no factors: nothing is solved for them.
+    """
     factors: list[Factor] = []
     rows = zip(symmetries, moving_actions(symmetries), strict=True)
     for i, (symmetry, action) in enumerate(rows):
+        if isinstance(action, PulledBack):
+            continue
         if isinstance(action, ShiftAction):
             steps = tuple(_step_of(leg, params) for leg in action.legs)
             factors.append(Factor(i, 0, action.group, (), steps, action.sizes))

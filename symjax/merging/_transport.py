@@ -6,7 +6,7 @@ from jaxtyping import PyTree
 
 from .._checks import is_floating, require_same_tree
 from .._orbits import widen
-from ..actions import LinearAction
+from ..actions import LinearAction, ShiftAction
 from ..discovery import Acting, resolve
 from ..matching import apply_element
 from ..matching._elements import Element
@@ -71,4 +71,4 @@ def _affine(action):
     """Whether the action is affine in the parameters for a fixed element."""
     if isinstance(action, LinearAction):
         return not any(leg.gains for leg in action.legs)
-    return not any(leg.factors for leg in action.legs)
+    return isinstance(action, ShiftAction) and not any(leg.factors for leg in action.legs)

@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 
 from .._checks import path_name, require
 from .._orbits import Orbit
-from ..actions import LinearAction, ShiftAction, linear_action
+from ..actions import LinearAction, PulledBack, ShiftAction, linear_action
 from ..groups import Product
 
 
@@ -79,10 +79,12 @@ def visible(orbit: Orbit, params: PyTree) -> Orbit:
 def _restricted(action, frozen, leaves):
     """The action without the factors that touch a frozen leaf; None where nothing is left."""
     require(
-        isinstance(action, LinearAction | ShiftAction),
+        isinstance(action, LinearAction | ShiftAction | PulledBack),
         f"`symmetries` holds a {type(action).__name__}, which does not say which leaves it reads; "
         "it cannot be used where leaves of `params` are masked.",
     )
+    if isinstance(action, PulledBack):
+        return None if any(_is_frozen(leaf, frozen, leaves) for leaf in action.read) else action
     if isinstance(action, ShiftAction):
         read = [leaf for leg in action.legs for leaf in (leg.leaf, *(f.leaf for f in leg.factors))]
         return None if any(_is_frozen(leaf, frozen, leaves) for leaf in read) else action
