@@ -7,6 +7,7 @@ from . import (
     bounds as bounds,
     canonical as canonical,
     checkpoints as checkpoints,
+    diagnosis as diagnosis,
     discovery as discovery,
     ensembles as ensembles,
     geometry as geometry,
@@ -41,6 +42,7 @@ from .curves import (
     exponential_curve as exponential_curve,
     polygonal_chain as polygonal_chain,
 )
+from .diagnosis import Diagnosis as Diagnosis, diagnose as diagnose
 from .discovery import (
     Symmetries as Symmetries,
     Symmetry as Symmetry,

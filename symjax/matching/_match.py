@@ -204,21 +204,7 @@ def match_resolved(
     if collect is not None:
         given, solved = collect(table, given)
         free = [i for i in free if i not in solved]
-    best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
-    search = functools.partial(
-        descend, table, find_units(table, free), target, free=free, isometric=False, random=random
-    )
-    for name, before, state in _starts(table, target, given, free, restarts, random):
-        state, sweeps, _ = search(state, still=ROUGH)
-        distance = squared_distance(target, state.leaves, floating)
-        if best is None or distance < best[0]:
-            best = distance, name, state, before + sweeps
-        if best[0] <= SAME**2 * size:
-            break
-    assert best is not None
-    _, name, state, before = best
-    state, sweeps, converged = search(state)
-    sweeps += before
+    state, sweeps, converged, name = fit(table, target, given, free, floating, restarts, random)
     state = with_shifts(table, leaves, state)
     error = element_error(table, leaves, state)
     return Match(
@@ -237,6 +223,25 @@ def match_resolved(
             *_undetermined(table, symmetries, leaves, "B"),
         ),
     )
+
+
+def fit(table, target, given, free, floating, restarts, random):
+    """The state nearest to the target over all starts, its sweeps, if it settled, its start."""
+    best, size = None, squared_distance(target, tuple(0 * x for x in target), floating)
+    search = functools.partial(
+        descend, table, find_units(table, free), target, free=free, isometric=False, random=random
+    )
+    for name, before, state in _starts(table, target, given, free, restarts, random):
+        state, sweeps, _ = search(state, still=ROUGH)
+        distance = squared_distance(target, state.leaves, floating)
+        if best is None or distance < best[0]:
+            best = distance, name, state, before + sweeps
+        if best[0] <= SAME**2 * size:
+            break
+    assert best is not None
+    _, name, state, before = best
+    state, sweeps, converged = search(state)
+    return state, sweeps + before, converged, name
 
 
 def checked_key(key: Key[Array, ""] | None) -> Key[Array, ""]:

@@ -128,14 +128,17 @@ def descend(
     random: np.random.Generator,
     still: float = STILL,
     sweeps: int = 500,
+    same: float = SAME,
 ) -> tuple[State, int, bool]:
     """Move one factor after the other to its best until a whole sweep changes nothing.
+
+    Or until the distance is ``same`` of the target's size.
 
     A factor that is at its best is left out until a leaf that it moves or reads has changed.
     """
     everywhere = sorted({leaf for i in free for leaf in table.factors[i].leaves})
     distance = squared_distance(target, state.leaves, everywhere)
-    enough = SAME**2 * squared_distance(target, [0 * x for x in target], everywhere)
+    enough = same**2 * squared_distance(target, [0 * x for x in target], everywhere)
     shifts = shifts_of(table, free)
     groups = [(i,) for i in free if i not in shifts] + [shifts] * bool(shifts)
     around = [_leaves_around(table, units, group) for group in groups]
