@@ -20,7 +20,7 @@ from ..matching._table import host_leaves, make_table
 from ._explain import Problem, explain
 from ._gains import folded_and_left, not_folded
 from ._outputs import Outputs, constant, relative, shaken, stored_eps
-from ._reasons import reasons as reasons_of
+from ._reasons import is_unexplained, reasons as reasons_of
 from ._words import element_words
 
 MULTIPLE = 32.0
@@ -44,7 +44,8 @@ class Diagnosis:
         element: what takes A to B, for `symjax.matching.apply_element`; None if nothing does.
         residuals: for each leaf how far the best element is from B: the largest difference of an
             entry, in units of the entry and the leaf's root mean square.
-        culprits: the leaves that no element explains. Where two sets are as few, both are named.
+        culprits: the leaves that no element explains, unless ``same`` holds all the same. Where
+            two sets are as few, both are named.
         reasons: plain sentences: what is wrong with the culprits, or why it could not be told.
         words: the best element in words.
         nearest: the element that leaves the fewest leaves unexplained: applied to A it gives what
@@ -148,13 +149,18 @@ def diagnose(
             said = [*said, f"'{names[i]}' ({describe(x)}) is moved by no symmetry and differs."]
     best = found[0]
     same, why = verdict.told(best, culprits)
+    found_none = bool(culprits)
+    if same:
+        # Leaves differ by no element that is known, and yet nothing is wrong with them.
+        said = [f"No element that is known explains {', '.join(culprits)}."] if culprits else []
+        culprits = ()
     state = with_shifts(table, problem.a, best.state)
     close = 4 * max([1e-5, *eps])
     nearest = public_element(table, symmetries, state, params_a)
     return Diagnosis(
         same,
         verdict.change,
-        None if culprits else nearest,
+        None if found_none else nearest,
         {names[i]: r for i, r in best.residuals.items()},
         culprits,
         (*said, *why),
@@ -168,7 +174,11 @@ def diagnose(
 def _blamed(problem, found, names, apply, params_a, inputs, outputs, rng):
     """The explanations, the leaves that they do not explain, and a sentence for each."""
     wrong = found[0].wrong
-    said = list(dict.fromkeys(line for one in found for line in reasons_of(problem, one, names)))
+    told = [(one, reasons_of(problem, one, names)) for one in found]
+    plain = min(sum(map(is_unexplained, lines)) for _, lines in told)
+    told = [row for row in told if sum(map(is_unexplained, row[1])) == plain]
+    found = [one for one, _ in told]
+    said = list(dict.fromkeys(line for _, lines in told for line in lines))
     culprits = tuple(dict.fromkeys(names[i] for one in found for i in sorted(one.wrong)))
     if len(wrong) <= FEW:
         return found, culprits, said

@@ -7,6 +7,7 @@ what stays unexplained is left out, and the rest is asked anew whether one eleme
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,9 @@ SWEEPS = 40
 ROUNDS = 8
 MOST_SHARED = 3
 """With so many wrong leaves, others that would be as few are looked for: which moved is open."""
+
+TRIFLE = 1e-3
+"""A leaf that is this part of what it was in A, or less, is zero up to rounding."""
 
 SILENT = 1e-5
 """The weight of a leaf that has no say: its square is lost beside 1, and it moves with the rest."""
@@ -57,13 +61,29 @@ class Problem:
     tolerance: Mapping[int, float]
 
     @functools.cached_property
+    def norms(self) -> dict[int, float]:
+        """The size of each leaf."""
+        return {i: size * max(self.b[i].size, 1) ** 0.5 for i, size in self.sizes.items()}
+
+    def gaps(self, leaves: Sequence[np.ndarray]) -> dict[int, float]:
+        """The distance of each leaf of B from some leaves, in units of its size."""
+        distance = lambda i: float(np.sqrt(np.sum((leaves[i] - self.b[i]) ** 2)))
+        return {i: distance(i) / n for i, n in self.norms.items()}
+
+    @functools.cached_property
     def units(self) -> Units:
         """The permutations of the table that carry a group of their own."""
         return find_units(self.table, list(range(len(self.table.factors))))
 
     def residuals(self, leaves: Sequence[np.ndarray]) -> dict[int, float]:
         """How far each floating leaf of B is from some leaves, see `Explanation`."""
-        return {i: residual(leaves[i], self.b[i]) for i in self.tolerance}
+        return {i: residual(leaves[i], self.b[i], self.sizes[i]) for i in self.tolerance}
+
+    @functools.cached_property
+    def sizes(self) -> dict[int, float]:
+        """The size of an entry of each leaf: of B, or a trifle of A's where B's is zero."""
+        mean = lambda x: float(np.sqrt(np.mean(x**2))) if x.size else 0.0
+        return {i: max(mean(self.b[i]), TRIFLE * mean(self.a[i])) or 1.0 for i in self.tolerance}
 
     def explanation(self, state: State) -> Explanation:
         """What a state explains."""
@@ -72,11 +92,11 @@ class Problem:
         return Explanation(state, residuals, wrong)
 
 
-def residual(x: np.ndarray, y: np.ndarray) -> float:
-    """The largest |x - y| of an entry, in units of |y| there and the root mean square of y."""
+def residual(x: np.ndarray, y: np.ndarray, size: float | None = None) -> float:
+    """The largest |x - y| of an entry, in units of |y| there and of the leaf's size."""
     if not y.size:
         return 0.0
-    size = np.sqrt(np.mean(y**2)) or np.sqrt(np.mean(x**2)) or 1.0
+    size = size or np.sqrt(np.mean(y**2)) or np.sqrt(np.mean(x**2)) or 1.0
     return float(np.max(np.abs(x - y) / (np.abs(y) + size)))
 
 
@@ -105,34 +125,52 @@ def explain(problem: Problem, random: np.random.Generator) -> list[Explanation]:
 
 
 def _instead(table, wrong):
-    """Sets of leaves, no more than the wrong ones, that share a factor with all of these."""
+    """Sets of leaves, no more than the wrong ones, that share small factors with these."""
     rests = {frozenset(f.leaves) - wrong for f in table.factors if wrong <= set(f.leaves)}
-    return [rest for rest in rests if rest and len(rest) <= len(wrong)]
+    for leaf in wrong if len(wrong) > 1 else ():
+        few = [
+            set(f.leaves) - wrong for f in table.factors if leaf in f.leaves and len(f.leaves) < 4
+        ]
+        rests |= {wrong - {leaf} | {other} for rest in few for other in rest}
+    return sorted((rest for rest in rests if 0 < len(rest) <= len(wrong)), key=sorted)
 
 
 def _search(problem, random):
-    """Weights by how well leaves are explained, then the unexplained ones left out."""
+    """Weights by how well leaves are explained, until those that are not stand apart."""
     state = _solved(problem, None, {}, random)
-    one = best = problem.explanation(state)
-    before = frozenset()
+    best = problem.explanation(state)
+    tried = set()
     for turn in range(ROUNDS):
-        if not one.wrong or (one.wrong == before and turn > 3):
-            break
-        before = one.wrong
-        gaps = {i: _relative(state.leaves[i], problem.b[i]) for i in problem.tolerance}
+        if not best.wrong:
+            return best
+        gaps = problem.gaps(state.leaves)
+        apart = _apart(gaps)
+        if apart not in tried:
+            tried.add(apart)
+            weights = dict.fromkeys(apart, SILENT)
+            one = problem.explanation(_solved(problem, state, weights, random))
+            if one.wrong <= apart:
+                return one
+            best = min(best, one, key=_count)
         floor = max(max(gaps.values()) * 0.2 ** (turn + 1), 1e-7)
         least = min(max(gap, floor) for gap in gaps.values())
         weights = {i: max(least / max(gap, floor), SILENT) for i, gap in gaps.items()}
         state = _solved(problem, state, weights, random, sweeps=6)
-        one = problem.explanation(state)
-        if len(one.wrong) < len(best.wrong):
-            best = one
+        best = min(best, problem.explanation(state), key=_count)
     return _without(problem, best, random) if best.wrong else best
 
 
-def _relative(x, y):
-    size = np.sum(y**2) or np.sum(x**2) or 1.0
-    return float(np.sqrt(np.sum((x - y) ** 2) / size))
+def _count(one):
+    return len(one.wrong)
+
+
+def _apart(gaps):
+    """The leaves before the largest fall, when gaps are put in order; at most half of them."""
+    order = sorted(gaps, key=lambda i: -gaps[i])
+    sizes = [max(gaps[i], 1e-9) for i in order]
+    most = max(len(order) // 2, 1)
+    falls = [x / y for x, y in itertools.pairwise(sizes[: most + 1])]
+    return frozenset(order[: int(np.argmax(falls)) + 1] if falls else order)
 
 
 def _without(problem, best, random):
@@ -199,8 +237,7 @@ def _solved(problem, state, weights, random, sweeps=SWEEPS, free=None):
     All leaves count alike at weight 1, whatever their size, and hardly at all at ``SILENT``. They
     are multiplied by their weights: an element that is linear in a leaf does not see that.
     """
-    norms = {i: np.sqrt(np.sum(problem.b[i] ** 2)) or 1.0 for i in problem.tolerance}
-    factors = {i: weights.get(i, 1.0) / n for i, n in norms.items()}
+    factors = {i: weights.get(i, 1.0) / n for i, n in problem.norms.items()}
     table = weighted(problem.table, factors)
     scale = lambda xs, sign: tuple(
         x * factors[i] ** sign if i in factors else x for i, x in enumerate(xs)

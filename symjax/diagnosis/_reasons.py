@@ -19,6 +19,14 @@ def reasons(problem: Problem, one: Explanation, names: Sequence[str]) -> list[st
     return [_reason(problem, one, back, i, names) for i in sorted(one.wrong)]
 
 
+NOTHING = "is explained by no element"
+
+
+def is_unexplained(reason: str) -> bool:
+    """Whether a sentence says only that a leaf is wrong."""
+    return NOTHING in reason
+
+
 def _reason(problem, one, back, i, names):
     a, b, expected = problem.a[i], problem.b[i], one.state.leaves[i]
     close = lambda x, y: residual(x, y) <= SLACK * problem.tolerance[i]
@@ -41,7 +49,7 @@ def _reason(problem, one, back, i, names):
     product = _product(problem, i, names)
     size = float(np.linalg.norm(b - expected) / (np.linalg.norm(b) or 1.0))
     return product or (
-        f"'{names[i]}' is explained by no element: it differs by {size:.2g} of its norm"
+        f"'{names[i]}' {NOTHING}: it differs by {size:.2g} of its norm"
         f"{_with(problem, one, i, names)}."
     )
 
@@ -91,9 +99,7 @@ def _along(x, y, axis, close, problem, names):
     order = _rows(x, y)
     if order is not None and close(y, x[order]):
         return f"has its entries along axis {axis} in another order"
-    if x.shape[0] <= x.shape[1] or x.shape[0] < 2:
-        return ""
-    if np.linalg.matrix_rank(x) == x.shape[1] and close(x.T @ x, y.T @ y):
+    if min(x.shape) > 1 and close(x.T @ x, y.T @ y):
         return f"is rotated along axis {axis} without the rest"
     return ""
 
