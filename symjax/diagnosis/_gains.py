@@ -88,8 +88,8 @@ def not_folded(
     listed = ", ".join(f"'{name}'" for name in guilty)
     return GainsFail(
         guilty,
-        f"{listed} not folded, or left behind: the other leaves are moved by an element that keeps the function "
-        "only where these are constant (a rotation of what such a norm reads or writes). "
+        f"{listed} not folded, or left behind: the other leaves are moved by an element that keeps "
+        "the function only where these are constant (a rotation beside such a norm). "
         "Fold a gain into the weights that read it before rotating; a gain behind a norm that "
         "writes into the stream cannot be folded, only kept out of rotations.",
         (*guilty, *(order[i] for i in sorted(one.wrong))),

@@ -1,5 +1,6 @@
 """The outputs of two models on the same inputs, and how much of a difference rounding explains."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,14 +46,14 @@ class Outputs:
 
     def rows(self, params: PyTree) -> list[np.ndarray]:
         """All numbers of all outputs, a row for each input."""
-        with jax.enable_x64(self.wide or jax.config.read("jax_enable_x64")):
+        with jax.enable_x64(True) if self.wide else contextlib.nullcontext():
             cast = lambda tree: jax.tree.map(_wide, tree) if self.wide else tree
             params = cast(params)
             return [_flat(self.run(params, cast(x))) for x in self.inputs]
 
     def unseen(self, params: PyTree, leaf: int, rng: np.random.Generator) -> np.ndarray:
         """The entries of a leaf on which no output depends, to first order, for any input."""
-        with jax.enable_x64(self.wide or jax.config.read("jax_enable_x64")):
+        with jax.enable_x64(True) if self.wide else contextlib.nullcontext():
             cast = lambda tree: jax.tree.map(_wide, tree) if self.wide else tree
             leaves, structure = jax.tree.flatten(cast(params))
             total = 0.0
