@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import symjax
-from symjax import canonical, linalg, matching, merging, networks, topology, verification
+from symjax import (
+    canonical,
+    diagnosis,
+    linalg,
+    matching,
+    merging,
+    networks,
+    topology,
+    verification,
+)
 
 from .calls import DEEP, SCALES
 
@@ -94,6 +103,15 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
             s.holds for s in verification.verify_all(SCALES, networks.linear, (v, u), x, key=KEY)
         ]
 
+    def diagnosed():
+        told = diagnosis.diagnose(SCALES, networks.linear, (v, u), (v, u), x, key=KEY)
+        return told.same, told.culprits
+
+    def averaged(a, b):
+        state = {"q.lora_A.weight": a, "q.lora_B.weight": jnp.ones((2, len(a)), a.dtype)}
+        config = {"r": len(a), "lora_alpha": len(a)}
+        return merging.average_adapters([(state, config)] * 2).state
+
     def explained():
         found = verification.completeness(DEEP, networks.linear, (v, u), x)
         return int(found.redundancy), found.explained, found.certain
@@ -105,6 +123,7 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
     return {
         "actions.compress": lambda: symjax.speed(curve, array(np.zeros(()))),
         "canonical.representative": representative,
+        "diagnosis.diagnose": diagnosed,
         "discovery.find_symmetries": described,
         "linalg.connecting_logs": lambda: linalg.connecting_logs(square),
         "matching.apply_element": lambda: matching.apply_element(SCALES, (c,), (v, u)),
@@ -115,6 +134,7 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         "matching.match": matched,
         "matching.match_many": together,
         "matching.refine": refined,
+        "merging.average_adapters": lambda: averaged(v, u),
         "merging.merging_report": report,
         "topology.linear_minimum": lambda: topology.linear_minimum((2, 2, 2), eye, wide).count,
         "topology.regularised_minimum": lambda: (lambda found: (found.count, found.value))(

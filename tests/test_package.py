@@ -38,6 +38,7 @@ STAGES = [
     {"_orbits"},
     {"matching"},
     {"canonical"},
+    {"diagnosis"},
     {"merging"},
     {"transforms"},
     {"networks", "training"},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..studies._result import StudyError
-from . import _symmetries
+from . import _check, _symmetries
 from ._words import parse
 
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "symmetries": Command(
         "SOURCE [--json] [--why] [--weights FILE]", _symmetries.Symmetries, _symmetries.run
     ),
+    "check": Command("SOURCE A B [--inputs FILE] [--seed SEED]", _check.Check, _check.run),
 }
 
 

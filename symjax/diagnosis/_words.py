@@ -19,7 +19,7 @@ def element_words(
     for factor, h in zip(table.factors, element, strict=True):
         words = factor_words(factor, h, close)
         if words:
-            said.append(f"{place_words([names[i] for i in factor.leaves])}: {words}")
+            said.append(f"{place_words(sorted(names[i] for i in factor.leaves))}: {words}")
     return tuple(said)
 
 

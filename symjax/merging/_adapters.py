@@ -125,7 +125,8 @@ def _read(one, place):
         from ..checkpoints import load
 
         config = json.loads(file.read_text(encoding="utf-8"))
-        return Adapter(load(folder / "adapter_model.safetensors"), config)
+        state: dict[str, Any] = dict(load(folder / "adapter_model.safetensors"))
+        return Adapter(state, config)
     require(
         isinstance(one, tuple | list)
         and len(one) == 2
@@ -163,10 +164,8 @@ def _parts(one, place):
     found: dict[str, dict[str, tuple[str, Any]]] = {}
     for name, x in one.state.items():
         match = PARTS.match(name)
-        require(
-            match is not None and is_floating(x),
-            f"`{place}` holds {name!r} ({describe(x)}), which is no LoRA factor.",
-        )
+        if match is None or not is_floating(x):
+            raise ValueError(f"`{place}` holds {name!r} ({describe(x)}), which is no LoRA factor.")
         rest = (match["rest"] or "").removeprefix(".").split(".")
         kind = match["kind"] + (" bias" if rest[-1] == "bias" else "")
         found.setdefault(match["module"], {})[kind] = (name, x)
@@ -243,7 +242,8 @@ def _averaged(module, factors, weights, rank):
     biases = [(f, s) for f, s in rows if f.bias is not None]
     if biases:
         name = biases[0][0].names[f"{kind}B bias"]
-        state[name] = jnp.asarray(sum(s * f.bias for f, s in biases).astype(first.dtype))
+        total = np.sum([s * f.bias for f, s in biases], axis=0)
+        state[name] = jnp.asarray(total.astype(first.dtype))
     return _New(state, a.shape[0])
 
 
