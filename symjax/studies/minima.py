@@ -304,6 +304,10 @@ def _units() -> dict[str, str]:
     return {f"{_slug(f)}_{n}": text for f in FAMILIES for n, text in meaning.items()}
 
 
+# Bars side by side are told apart in grey, too.
+HATCHES = ("", "///", "...", "xxx")
+
+
 def draw(data: Data):
     """In which component, how many pairs are connected, and how high the straight line goes."""
     figure, (where, joined, high) = plotting.blank(1, 3, width=4.6, height=3.8)
@@ -312,7 +316,8 @@ def draw(data: Data):
         share = [float((_of(data, f, "component") == c).mean()) for f in FAMILIES]
         style = plotting.STYLES[c]
         signs = "".join("+-"[(c >> i) & 1] for i in range(2))
-        where.bar(places + 0.2 * (c - 1.5), share, 0.18, color=style.colour, label=signs)
+        look = {"color": style.colour, "hatch": HATCHES[c], "edgecolor": "white"}
+        where.bar(places + 0.2 * (c - 1.5), share, 0.18, label=signs, **look)
     where.set_ylabel("share of trained networks")
     where.set_title("Component that training ends in")
     where.legend(
@@ -323,12 +328,13 @@ def draw(data: Data):
         loc="upper center",
     )
     where.set_ylim(0, 0.8)
-    for name, offset, label, style in (
-        ("connected", -0.2, "as trained", plotting.CHORD),
-        ("connected_permuted", 0.2, "after the fewest permutations", plotting.CURVE),
+    for name, offset, label, style, hatch in (
+        ("connected", -0.2, "as trained", plotting.CHORD, HATCHES[1]),
+        ("connected_permuted", 0.2, "after the fewest permutations", plotting.CURVE, HATCHES[0]),
     ):
         share = [float(_of(data, f, name)[_of(data, f, "pair_decided")].mean()) for f in FAMILIES]
-        joined.bar(places + offset, share, 0.36, color=style.colour, label=label)
+        look = {"color": style.colour, "hatch": hatch, "edgecolor": "white"}
+        joined.bar(places + offset, share, 0.36, label=label, **look)
     joined.set_ylabel("share of pairs in one component")
     joined.set_title("Pairs that a path of constant loss joins")
     joined.legend(fontsize=8, loc="upper center")
