@@ -155,6 +155,8 @@ class Graph:
     #: By the number of a tensor that nodes only say something of (what a loop carries, the
     #: solution of equations): these nodes.
     ties: dict[int, list[Node]] = field(default_factory=dict)
+    #: Of each loop that is tested: the numbers of what it carries, and what the test gives.
+    tests: list[tuple[set[int], list[Tensor]]] = field(default_factory=list)
     #: What is computed, by how: the same twice is one tensor.
     known: dict[Any, Tensor] = field(default_factory=dict)
     #: By an array of whole numbers and the number of rows: the rows that it reads.
@@ -224,10 +226,10 @@ class Graph:
 
     def live_nodes(self) -> list[Node]:
         """The nodes that an output depends on, in order."""
-        keep, _ = self._reached()
+        keep, _ = self.reached()
         return [node for node in self.nodes if id(node) in keep]
 
-    def _reached(self) -> tuple[set[int], set[int]]:
+    def reached(self) -> tuple[set[int], set[int]]:
         """The identities of the nodes that an output depends on, the numbers of the tensors."""
         wanted = {t.number for t in self.outputs}
         waiting, keep = list(self.outputs), set()
@@ -253,7 +255,7 @@ class Graph:
         """Hold fixed what was not understood, where an output depends on it."""
         held: set[int] = set()
         while True:
-            _, wanted = self._reached()
+            _, wanted = self.reached()
             now = [self.opaque[n] for n in sorted(wanted & set(self.opaque))]
             new = [(name, used) for name, used in now if id(used) not in held]
             if not new:

@@ -14,8 +14,9 @@ from ..groups import AbstractGroup
 class Symmetry:
     """One group and the places that it moves, with what it rests on (host-only).
 
-    ``exact`` is False where the symmetry holds only up to a norm's epsilon. ``probed`` names the
-    elementwise functions whose property was found by evaluating them, not read off the program.
+    ``exact`` is False where the symmetry holds only ``up_to`` something: a norm's epsilon, or the
+    rounding of a cast. ``probed`` names the elementwise functions whose property was found by
+    evaluating them, not read off the program.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Symmetry:
     leaves: tuple[str, ...]
     exact: bool = True
     probed: tuple[str, ...] = ()
+    up_to: str = ""
 
     @property
     def group(self) -> AbstractGroup:
@@ -47,6 +49,7 @@ class Symmetry:
             "components": self.group.number_of_components,
             "leaves": list(self.leaves),
             "exact": self.exact,
+            "up_to": self.up_to,
             "probed": list(self.probed),
         }
 
@@ -57,9 +60,11 @@ class Symmetries(Sequence[Symmetry]):
 
     ``unknown`` maps what was not understood (a primitive, with the error if its rule failed; a
     channel that failed; complex leaves) to the leaves that it concerns: these keep only symmetries
-    that it cannot see. It is empty where nothing was missed. ``why`` maps each constant array that
-    alone keeps an index set from being permuted to the leaves along it. ``overlap`` is how many
-    directions the listed exact groups share, so that
+    that it cannot see. It is empty where nothing was missed. ``why`` maps what breaks symmetries
+    that the architecture would have to the leaves that lack them: a constant array, or whole
+    numbers that are used as such, where they alone keep an index set from being permuted; a tied
+    leaf; a loop that goes on until a test is passed. What restores them is printed with it.
+    ``overlap`` is how many directions the listed exact groups share, so that
     ``dimension = sum of the dimensions - overlap`` counts each direction once. ``sizes`` are the
     numbers of entries of the leaves. ``checked`` says by what the exact ones were evaluated (those
     up to epsilon by what was read, or it says that they were not), and ``false`` holds those that
@@ -91,7 +96,7 @@ class Symmetries(Sequence[Symmetry]):
 
     @property
     def approximate(self) -> tuple[Symmetry, ...]:
-        """The symmetries that hold only as far as a norm's epsilon is negligible."""
+        """The symmetries that hold only as far as what they are ``up_to`` is negligible."""
         return tuple(s for s in self.items if not s.exact)
 
     @property
@@ -166,12 +171,8 @@ class Symmetries(Sequence[Symmetry]):
         if self.unknown:
             lines.append(f"held fixed in all: {self.lost:.2%} of the parameters")
         for name, leaves in self.why.items():
-            lines.append(f"no permutation because of {name}: {_shorten(leaves, 8)}")
-        if self.why:
-            lines.append(
-                "  (if these are the statistics of a norm: `state_as_parameters=True` of the "
-                "adapters makes them parameters)"
-            )
+            lines.append(f"{_lost(name)} because of {name}: {_shorten(leaves, 8)}")
+        lines += [f"  ({remedy})" for remedy in remedies(self.why, self.approximate)]
         if not self.checked.startswith("by the model"):
             lines.append(f"checked {self.checked}")
         for s in self.false:
@@ -192,8 +193,43 @@ class Symmetries(Sequence[Symmetry]):
         return f" (after {self.overlap} shared by two groups)" if self.overlap else ""
 
     def _approximate(self):
-        extra = self.approximate_dimension
-        return f", and {extra} more up to a norm's epsilon" if extra else ""
+        extra: dict[str, int] = {}
+        for s in self.approximate:
+            what = f"up to {s.up_to}" if s.up_to else "that hold approximately"
+            extra[what] = extra.get(what, 0) + s.dimension
+        return "".join(f", and {n} more {what}" for what, n in extra.items() if n)
+
+
+#: What a symmetry is up to.
+EPSILON, CAST = "a norm's epsilon", "the rounding of a cast"
+TIED = "a leaf that is both looked up and multiplied with, as a tied embedding is"
+TEST = "a loop that goes on until its values pass a test"
+#: By how the name of what breaks a symmetry begins (or of what one is up to): what restores it.
+REMEDIES = {
+    "a constant": "if these are the statistics of a norm: `state_as_parameters=True` of the "
+    "adapters makes them parameters; entries that a mask treats alike are permuted where it is "
+    "made of slices",
+    "the numbers of its entries, which may be equal": "what is chosen among equal entries depends "
+    "on their order: choose among numbers that differ",
+    "the numbers of its entries": "mark the entries with `jax.nn.one_hot`, or look them up with "
+    "`jnp.take_along_axis`",
+    "`": "an order of the entries is made there; entries that are marked and summed have none",
+    TIED: "with a copy of its own, what multiplies has scales and shifts of its own",
+    TEST: "with a fixed number of steps nothing has to pass the test",
+    CAST: "computed in the dtype of the parameters, what is up to a cast is exact",
+    EPSILON: "with an epsilon of 0, what is up to it is exact",
+}
+
+
+def remedies(why: Iterable[str], approximate: Iterable[Symmetry]) -> list[str]:
+    """What restores symmetries that were lost, or hold only up to something."""
+    causes = [*why, *(s.up_to for s in approximate)]
+    first = lambda cause: next((start for start in REMEDIES if cause.startswith(start)), "")
+    return [REMEDIES[start] for start in dict.fromkeys(map(first, causes)) if start]
+
+
+def _lost(cause):
+    return "fewer symmetries" if cause in (TIED, TEST) else "no permutation"
 
 
 _HEADING = ("symmetry", "group", "dim", "components", "holds", "leaves")

@@ -282,7 +282,10 @@ def _while(reader, equation, *operands):
     for state, first, last in zip(carried, start, final, strict=True):
         _tie(reader, state, [first, reader.lift(last)])
     # Whether to go on must not change.
-    reader.graph.outputs += [t for f in flags for t, _ in reader.lift(f).blocks.values()]
+    tests = [t for f in flags for t, _ in reader.lift(f).blocks.values()]
+    reader.graph.outputs += tests
+    states = {t.number for v in carried for t, _ in v.blocks.values()}
+    reader.graph.tests.append((states, tests))
     return carried
 
 

@@ -29,10 +29,20 @@ def subsets(count: int) -> Iterable[frozenset]:
 
 
 class Scales:
-    """The equations of the scales (``modulus`` 0) or of the signs (2) of a list of nodes."""
+    """The equations of the scales (``modulus`` 0) or of the signs (2) of a list of nodes.
 
-    def __init__(self, nodes: list[Node], outputs: list[Tensor], modulus: int, loose: bool):
-        self.modulus, self.loose = modulus, loose
+    With ``loose`` as if the epsilons of norms were 0; with ``casts`` as if casts rounded nothing.
+    """
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        outputs: list[Tensor],
+        modulus: int,
+        loose: bool,
+        casts: bool = False,
+    ):
+        self.modulus, self.casts = modulus, casts
         self.relations = Relations(modulus)
         self.forms: dict[int, Form] = {}
         self.unknowns: dict[Unknown, Tensor] = {}
@@ -91,7 +101,7 @@ class Scales:
         if isinstance(traits, str):
             return None if self.modulus else Fraction(1)
         if traits.narrowing:
-            return Fraction(1) if self.modulus or self.loose else None
+            return Fraction(1) if self.modulus or self.casts else None
         if self.modulus:
             return None if traits.parity is None else Fraction(traits.parity)
         return traits.degree

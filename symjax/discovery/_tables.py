@@ -9,7 +9,8 @@ from ._assembly import Assembly
 from ._graph import Graph, Tensor, describe_error, leaves_of
 from ._phases import Phases
 from ._probing import probe
-from ._report import Symmetries, Symmetry
+from ._reasons import reasons
+from ._report import CAST, EPSILON, Symmetries, Symmetry
 from ._scales import Scales
 from ._shift_tables import ShiftTables
 from ._shifts import Shifts
@@ -67,7 +68,7 @@ def _assemble(graph: Graph, names, shapes, attempt: Attempts) -> Symmetries:
         for name, tensors in graph.unknown.items()
     }
     unknown |= {why: tuple(sorted(names[i] for i in held)) for why, held in given_up.items()}
-    why = attempt("reasons", lambda: _broken(assembly), {})
+    why = attempt("reasons", lambda: reasons(assembly), {})
     sizes = {name: math.prod(shape) for name, shape in zip(names, shapes, strict=True)}
     return Symmetries(tuple(items), unknown, overlap + shared, sizes, why)
 
@@ -95,10 +96,16 @@ def _scales(assembly: Assembly, found, angles):
 
 
 def _loose_scales(assembly: Assembly, ledger):
-    """What more there is where the epsilons of norms are left out."""
-    loose = Scales(assembly.nodes, assembly.graph.outputs, 0, loose=True).solutions()
-    make = lambda kind, row: assembly.scale_symmetry(kind, row, exact=False)
-    return assembly.diagonal(loose, ledger, make)
+    """What more there is where the epsilons of norms are left out, and where casts keep all."""
+    some = any(getattr(node.traits, "narrowing", False) for node in assembly.nodes)
+    items = []
+    for casts, up_to in ((False, EPSILON), (True, CAST))[: 1 + some]:
+        loose = Scales(assembly.nodes, assembly.graph.outputs, 0, loose=True, casts=casts)
+        make = lambda kind, row, up_to=up_to: assembly.scale_symmetry(
+            kind, row, exact=False, up_to=up_to
+        )
+        items += assembly.diagonal(loose.solutions(), ledger, make)
+    return items
 
 
 def _signs(assembly: Assembly, found, turned):
@@ -122,31 +129,6 @@ def _shifts(assembly: Assembly, found):
         if tables.contain([index[0] for index, _, _ in entry.indices], shifts):
             overlap += entry.group.dimension
     return items, overlap, channel.given_up
-
-
-def _broken(assembly: Assembly) -> dict[str, tuple[str, ...]]:
-    """The constants that alone keep index sets from being permuted, and the leaves along these.
-
-    Where nothing else has an index set than constants and the leaves that they are contracted with,
-    they are what a model is fed with, as an input is, and no permutation is lost.
-    """
-    indices, leaves = assembly.indices, {}
-    for origin, atom in indices.broken:
-        places = indices.classes[id(atom)]
-        if any(_is_computed(indices.tensors[number]) for number, _ in places):
-            names = {assembly.place(indices.tensors[n])[0] for n, _ in indices.leaves(places)}
-            leaves.setdefault(origin, set()).update(names)
-    return {name: tuple(sorted(found)) for name, found in leaves.items() if found}
-
-
-def _is_computed(tensor: Tensor) -> bool:
-    """Whether a tensor depends on parameters and is more than a multiple or a cast of a leaf."""
-    while tensor.node is not None and tensor.node.kind in ("linear", "pointwise"):
-        moving = [t for t, _ in tensor.node.operands if t.has_params]
-        if len(moving) != 1 or len(tensor.node.operands) != 1:
-            break
-        (tensor,) = moving
-    return tensor.has_params and tensor.kind != "leaf"
 
 
 def _with_probed(
