@@ -102,9 +102,25 @@ def find_symmetries(
     jaxpr, kinds, data = _trace(apply, flat, structure, moving, inputs)
     names = [path_name(flat[i][0]) for i in moving]
     shapes = [tuple(flat[i][1].shape) for i in moving]
+    table = lambda virtual: _table(jaxpr, kinds, names, shapes, flat, moving, virtual)
+    found, read = table(True)
+    if not check:
+        return found
+    leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
+    right = checked(found, jaxpr, leaves, data, read)
+    if right.false and read is not None and read.bases:
+        # Constants that a program computes in float32 are not known to more than that, and what
+        # rests on them does not hold in float64: then leaves are read as they are.
+        found, read = table(False)
+        right = checked(found, jaxpr, leaves, data, read)
+    return right
+
+
+def _table(jaxpr, kinds, names, shapes, flat, moving, virtual):
+    """(what is listed of a model, what was read of it), with virtual leaves or without."""
     read = None
     try:
-        graph, steps, failed = _in_coordinates(jaxpr, kinds, names, shapes)
+        graph, steps, failed = _in_coordinates(jaxpr, kinds, names, shapes, virtual)
         read = Reading(graph, graph.live_nodes(), names, shapes)
         found = _pulled_back(tabulate(graph, names, shapes), steps, read)
         found = replace(found, unknown=found.unknown | failed)
@@ -115,15 +131,14 @@ def find_symmetries(
     sizes = {path_name(flat[i][0]): math.prod(flat[i][1].shape) for i in moving}
     sizes |= {name: math.prod(leaf.shape) for name, leaf in fixed.items()}
     found = replace(found, unknown=found.unknown | unknown, sizes=sizes)
-    if not check:
-        return found
-    leaves = {name: flat[i][1] for name, i in zip(names, moving, strict=True)}
-    return checked(found, jaxpr, leaves, data, read)
+    return found, read
 
 
-def _in_coordinates(jaxpr, kinds, names, shapes):
+def _in_coordinates(jaxpr, kinds, names, shapes, virtual):
     """(the graph of a model, the steps to its coordinates, what failed in finding these)."""
     graph = _read(jaxpr, kinds)
+    if not virtual:
+        return graph, [], {}
     try:
         return graph, virtual_leaves(graph, names, shapes), {}
     except Exception as error:

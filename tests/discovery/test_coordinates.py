@@ -208,3 +208,18 @@ def test_matching_leaves_other_coordinates_at_rest(x64, tables):
     moved = symjax.matching.apply_element(found, matched.element, other)
     for leaf in params:
         np.testing.assert_allclose(moved[leaf], matched.params[leaf], atol=1e-12)
+
+
+def test_constants_that_are_known_to_float32_alone_give_no_false_row():
+    """The variance's root is computed in float32 while tracing; the check is in float64."""
+    mean, variance = jnp.asarray(MEAN, jnp.float32), jnp.asarray(STD, jnp.float32)
+
+    def apply(p, x):
+        factor = jax.lax.rsqrt(variance + 1e-5) * p["g"]
+        return jax.nn.gelu((x @ p["w"] + p["a"] - mean) * factor + p["b"]) @ p["o"]
+
+    shapes = NORM | {"a": (3,)}
+    params = {n: jnp.ones(s, jnp.float32) for n, s in shapes.items()}
+    found = symjax.find_symmetries(_promoting(apply), params, jnp.ones((4, 2), jnp.float32))
+    assert not found.false
+    assert not found.unknown
