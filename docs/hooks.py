@@ -114,8 +114,23 @@ def link(match):
     raise PluginError(f"a page speaks of {name}, which symjax does not have")
 
 
+def unshown() -> str:
+    """The public functions that no notebook uses, as links to their entries."""
+    shown = " ".join(path.read_text() for path in notebook_pages.NOTEBOOKS)
+    names = [
+        name
+        for name, value in sorted(OBJECTS.items())
+        if inspect.isfunction(value)
+        and not name.startswith("symjax.studies")
+        and not re.search(rf"\b{name.rpartition('.')[2]}\b", shown)
+    ]
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def on_page_markdown(markdown, page, config, files):
     """Put the made parts and the table of statements in, and link names outside blocks of code."""
+    if "<!-- unshown -->" in markdown:
+        markdown = markdown.replace("<!-- unshown -->", unshown())
     if "<!-- gallery -->" in markdown:
         markdown = markdown.replace("<!-- gallery -->", notebook_pages.gallery())
     if "<!-- layers -->" in markdown:
