@@ -107,6 +107,11 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         told = diagnosis.diagnose(SCALES, networks.linear, (v, u), (v, u), x, key=KEY)
         return told.same, told.culprits
 
+    def aligned():
+        model = lambda p, x: networks.linear((p["v"], p["u"]), x)
+        state = {"v": v, "u": u}
+        return merging.align_state_dicts((model, state, (x,)), state, [state])
+
     def averaged(a, b):
         state = {"q.lora_A.weight": a, "q.lora_B.weight": jnp.ones((2, len(a)), a.dtype)}
         config = {"r": len(a), "lora_alpha": len(a)}
@@ -134,6 +139,7 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         "matching.match": matched,
         "matching.match_many": together,
         "matching.refine": refined,
+        "merging.align_state_dicts": aligned,
         "merging.average_adapters": lambda: averaged(v, u),
         "merging.merging_report": report,
         "topology.linear_minimum": lambda: topology.linear_minimum((2, 2, 2), eye, wide).count,

@@ -8,6 +8,7 @@ import tyro
 
 from .._checks import require
 from ..checkpoints import load
+from ..checkpoints._put import TiedApart
 from ..diagnosis import diagnose
 from ..discovery import find_symmetries
 from ..studies._result import ALL_HELD
@@ -41,7 +42,12 @@ def run(asked: Check) -> int:
         f"--inputs must hold {len(model.inputs)} arrays, one for each argument of the model, "
         f"{asked.inputs} holds {len(inputs)}.",
     )
-    a, b = model.read(asked.a), model.read(asked.b)
+    a = model.read(asked.a)
+    try:
+        b = model.read(asked.b)
+    except TiedApart as error:
+        print(f"not the same function: {error}\nwrong: {', '.join(error.names)}")
+        return NOT_THE_SAME
     found = find_symmetries(model.apply, a, *inputs)
     told = diagnose(found, model.apply, a, b, *inputs, key=jax.random.key(asked.seed))
     print(told)

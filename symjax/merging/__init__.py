@@ -1,6 +1,7 @@
 """Averaging two models: what it costs, whether it will fail, and how to mend the average."""
 
 from ._adapters import Adapter as Adapter, average_adapters as average_adapters
+from ._align import align_state_dicts as align_state_dicts
 from ._forecast import (
     AveragingForecast as AveragingForecast,
     averaging_forecast as averaging_forecast,
