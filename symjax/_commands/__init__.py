@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..studies._result import StudyError
-from . import _check, _symmetries
+from . import _check, _match, _merge, _symmetries
 from ._words import parse
 
 
@@ -21,6 +21,8 @@ COMMANDS = {
         "SOURCE [--json] [--why] [--weights FILE]", _symmetries.Symmetries, _symmetries.run
     ),
     "check": Command("SOURCE A B [--inputs FILE] [--seed SEED]", _check.Check, _check.run),
+    "match": Command("SOURCE A B --out C [--seed SEED]", _match.Match, _match.run),
+    "merge": Command("SOURCE A B [C ...] --out M [--at w w ...]", _merge.Merge, _merge.run),
 }
 
 

@@ -24,8 +24,8 @@ def align_state_dicts(
     """The other checkpoints moved to where they are nearest to the reference (host-only).
 
     ``source`` is the model, ``(apply, params, inputs)``: its symmetries are found once. Checkpoints
-    are flat dicts of arrays by the names of its leaves, as `symjax.checkpoints.put` reads them. Each
-    comes back with its own names, their order and its dtypes, as the same function: what averages
+    are flat dicts of arrays by the names of its leaves, as `symjax.checkpoints.put` reads them.
+    Each comes back with its own names, their order and dtypes, as the same function: what averages
     weights can be called on the result. Names that the model does not have are left as they are.
 
     Raises ValueError for a source that is none, and for names or shapes that do not fit.
