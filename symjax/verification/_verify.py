@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PyTree
 
 from .._checks import action_of, is_floating, require, require_callable, require_floating_leaves
 from .._generic import concrete_inputs, generator, generic_params
+from .._jaxprs import programs_of
 from ..discovery import Acting, resolve
 from ..groups import GeneralLinear
 
@@ -24,8 +25,9 @@ class Verification:
 
     ``output_change`` is the largest change of an output, and ``composition``, ``inverse`` and
     ``identity`` the largest residuals of (gh).w = g.(h.w), g^-1.(g.w) = w and e.w = w, all in
-    units of the dtype's eps at the scale of the output or leaf. The residuals are None where the
-    map is not a group action. ``tolerance`` is in the same units. The rest are hypotheses:
+    units of the dtype's eps at the scale of the output or leaf; for outputs the eps is that of the
+    coarsest dtype that the model computes in, where that is coarser. The residuals are None where
+    the map is not a group action. ``tolerance`` is in the same units. The rest are hypotheses:
     ``same_tree`` (structure, shapes and dtypes kept), ``in_group`` (the elements drawn are
     elements: invertible, positive, ...), ``finite``, ``moved`` (some parameter did move).
 
@@ -228,6 +230,7 @@ def _one_draw(actions, apply, params, inputs, elements):
         if hasattr(x, "dtype")
     ]
     expected = outputs(before)
+    coarsest = _computed_in(outputs, before)
     require(bool(expected), "`apply` must return an array.")
     touched = sorted({place for moved, _ in tried for place in moved})
     stacked = [jnp.stack([moved.get(i, before[i]) for moved, _ in tried]) for i in touched]
@@ -237,7 +240,7 @@ def _one_draw(actions, apply, params, inputs, elements):
     )
     for i, (moved, row) in enumerate(tried):
         mine = jax.tree.map(lambda x, i=i: x[i], after)
-        row["output_change"] = _difference(mine, expected)
+        row["output_change"] = _difference(mine, expected, coarsest)
         row["not_finite"] = ~(_finite(mine) & _finite(moved))
     return [row for _, row in tried]
 
@@ -302,10 +305,29 @@ def _leaves(leaves, new):
     return [new.get(i, x) for i, x in enumerate(leaves)]
 
 
-def _difference(a, b):
+def _computed_in(function, *arguments):
+    """The eps of the coarsest dtype that a model computes in; what it casts its outputs to is none.
+
+    A model that casts to float32 inside rounds to that, whatever it gives its outputs in. Dtypes
+    coarser than that do not count: so many of their eps would be as large as the outputs.
+    """
+    coarsest, waiting = 0.0, [jax.make_jaxpr(function)(*arguments).jaxpr]
+    while waiting:
+        program = waiting.pop()
+        for equation in program.eqns:
+            waiting += programs_of(equation)
+            if equation.primitive.name != "convert_element_type":
+                dtypes = [v.aval.dtype for v in equation.outvars if hasattr(v.aval, "dtype")]
+                eps = [float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating)]
+                coarsest = max([coarsest, *(e for e in eps if e <= jnp.finfo(jnp.float32).eps)])
+    return coarsest
+
+
+def _difference(a, b, least=0.0):
     """The largest difference of two trees, leaf by leaf in units of eps at the leaf's scale.
 
-    Whole numbers must be equal: a difference of theirs is infinite. NaN stays NaN.
+    An eps is that of the leaf, or ``least`` where that is larger. Whole numbers must be equal: a
+    difference of theirs is infinite. NaN stays NaN.
     """
     parts = [jnp.zeros(())]
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -314,7 +336,7 @@ def _difference(a, b):
             parts.append(jnp.where(same, 0.0, jnp.inf))
         elif y.size:
             scale = jnp.max(jnp.abs(y))
-            unit = jnp.finfo(y.dtype).eps * jnp.where(scale > 0, scale, 1)
+            unit = max(float(jnp.finfo(y.dtype).eps), least) * jnp.where(scale > 0, scale, 1)
             parts.append((jnp.max(jnp.abs(x - y)) / unit).astype(parts[0].dtype))
     return jnp.max(jnp.stack(parts))
 

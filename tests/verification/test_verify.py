@@ -125,3 +125,26 @@ def test_whole_number_outputs_must_be_equal():
 def test_abstract_parameters_and_inputs_are_drawn():
     params, x = jax.eval_shape(lambda: (WEIGHTS, X))
     assert symjax.verify(SCALES, RELU, params, x, key=KEY).holds
+
+
+@pytest.mark.usefixtures("x64")
+def test_outputs_are_judged_by_the_dtype_that_the_model_computes_in():
+    """Float32 inside of float64: its rounding is no change, and a change of 1e-3 is one."""
+    rng = np.random.default_rng(0)
+    params = {"a": rng.standard_normal((3, 5)), "b": rng.standard_normal((5, 2))}
+    x = rng.standard_normal((7, 3))
+    single = lambda w: jnp.asarray(w, jnp.float32)
+
+    def inside(p, x, shift=0.0):
+        h = jax.nn.relu(single(x) @ single(p["a"]))
+        return (h @ single(p["b"])).astype(jnp.float64) + shift * p["a"].sum()
+
+    action = symjax.linear_action(
+        symjax.PositiveScaling(5), [symjax.Leg("a", 1), symjax.Leg("b", 0, "covector")]
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        found = symjax.verify(action, inside, params, x, key=jax.random.key(0))
+        assert found.holds, found
+        assert found.output_change < 50
+        moved = lambda p, x: inside(p, x, 1e-3)
+        assert not symjax.verify(action, moved, params, x, key=jax.random.key(0)).holds
