@@ -135,7 +135,7 @@ def require_key(key: Any, name: str = "key") -> None:
     raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,))
     seed = key if isinstance(key, int) and not isinstance(key, bool) else 0
     require(
-        raw or (typed and key.shape == ()),
+        raw or (typed and jnp.shape(key) == ()),
         f"`{name}` must be one key, such as jax.random.key({seed}), got {describe(key)}.",
     )
 

@@ -30,7 +30,8 @@ NUMBER = 0.0312449
 def result_classes():
     found = {}
     for name, kind in public_objects().items():
-        if inspect.isclass(kind) and name.split(".")[1] not in NOT_RESULTS:
+        answer = inspect.isclass(kind) and not issubclass(kind, Exception)
+        if answer and name.split(".")[1] not in NOT_RESULTS:
             found[name.removeprefix("symjax.")] = kind
     return found
 

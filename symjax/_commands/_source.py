@@ -89,10 +89,11 @@ def _of_file(file: Path, name: str) -> Source:
     require(file.is_file(), f"SOURCE names a file that does not exist: {file}.")
     spec = importlib.util.spec_from_file_location(f"symjax_source_{file.stem}", file)
     assert spec is not None
-    assert spec.loader is not None
+    loader = spec.loader
+    assert loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses in it look themselves up
-    _told(lambda: spec.loader.exec_module(module), file)
+    _told(lambda: loader.exec_module(module), file)
     function = getattr(module, name, None)
     functions = [k for k, v in vars(module).items() if inspect.isfunction(v) and k[0] != "_"]
     require(

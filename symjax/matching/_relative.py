@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import is_floating
-from ..actions import ShiftAction
+from ..actions import PulledBack, ShiftAction
 from ..discovery import Symmetry
 from ..groups import Permutation, SignFlip
 from ..linalg._precision import computing_dtype, mm
@@ -59,10 +59,19 @@ def move_by(
     identity.
     """
     actions = moving_actions(symmetries)
-    order = sorted({(order_of(g), i) for i, a in enumerate(actions) for g in a.group.factors})
+    # What acts in other coordinates has no factors in a table, and stays at its identity.
+    order = sorted(
+        {
+            (order_of(g), i)
+            for i, a in enumerate(actions)
+            if not isinstance(a, PulledBack)
+            for g in a.group.factors
+        }
+    )
     numbers = {(f.symmetry, f.number): i for i, f in enumerate(table.factors)}
     for rank, i in order:
         action = actions[i]
+        assert not isinstance(action, PulledBack)
         if isinstance(action, ShiftAction):
             if str(numbers[i, 0]) in coordinates:
                 params = action(coordinates[str(numbers[i, 0])].reshape(-1), params)

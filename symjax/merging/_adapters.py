@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._checks import describe, is_floating, require
+from .._results import printed
 
 PARTS = re.compile(r"^(?P<module>.*?)\.?lora_(?P<kind>embedding_A|embedding_B|A|B)(?P<rest>\..*)?$")
 """The name of a factor: its module, which factor, and what follows (``.weight``, ``.bias``)."""
@@ -34,6 +35,7 @@ class Adapter(NamedTuple):
 
     state: dict[str, Array]
     config: dict[str, Any]
+    __repr__ = printed
 
 
 def average_adapters(
