@@ -51,18 +51,18 @@ class Constant:
         return f"Constant{self.value.shape}"
 
 
-#: Functions of one number with their inverses, by name. ``affine`` is a x + b.
+#: Functions of one number with their inverses, by name, of NumPy or JAX. ``affine`` is a x + b.
 MAPS: dict[str, tuple[Callable, Callable]] = {
-    "affine": (lambda x, a, b: a * x + b, lambda y, a, b: (y - b) / a),
-    "exp": (lambda x, a, b: jnp.exp(x), lambda y, a, b: jnp.log(y)),
-    "log": (lambda x, a, b: jnp.log(x), lambda y, a, b: jnp.exp(y)),
-    "expm1": (lambda x, a, b: jnp.expm1(x), lambda y, a, b: jnp.log1p(y)),
-    "log1p": (lambda x, a, b: jnp.log1p(x), lambda y, a, b: jnp.expm1(y)),
-    "sinh": (lambda x, a, b: jnp.sinh(x), lambda y, a, b: jnp.arcsinh(y)),
-    "asinh": (lambda x, a, b: jnp.arcsinh(x), lambda y, a, b: jnp.sinh(y)),
+    "affine": (lambda xp, x, a, b: a * x + b, lambda xp, y, a, b: (y - b) / a),
+    "exp": (lambda xp, x, a, b: xp.exp(x), lambda xp, y, a, b: xp.log(y)),
+    "log": (lambda xp, x, a, b: xp.log(x), lambda xp, y, a, b: xp.exp(y)),
+    "expm1": (lambda xp, x, a, b: xp.expm1(x), lambda xp, y, a, b: xp.log1p(y)),
+    "log1p": (lambda xp, x, a, b: xp.log1p(x), lambda xp, y, a, b: xp.expm1(y)),
+    "sinh": (lambda xp, x, a, b: xp.sinh(x), lambda xp, y, a, b: xp.arcsinh(y)),
+    "asinh": (lambda xp, x, a, b: xp.arcsinh(x), lambda xp, y, a, b: xp.sinh(y)),
     "softplus": (
-        lambda x, a, b: jnp.logaddexp(x, 0.0),
-        lambda y, a, b: y + jnp.log(-jnp.expm1(-y)),
+        lambda xp, x, a, b: xp.logaddexp(x, 0.0),
+        lambda xp, y, a, b: y + xp.log(-xp.expm1(-y)),
     ),
 }
 Map = tuple[str, float, float]  # a name of `MAPS`, and what an affine one has
@@ -188,12 +188,12 @@ class PulledBack(eqx.Module):
 
     def _forth(self, params):
         for step in self.steps:
-            params = self._take(step, params, _forth)
+            params = self._take(step, params, forth)
         return params
 
     def _back(self, params):
         for step in reversed(self.steps):
-            params = self._take(step, params, _back)
+            params = self._take(step, params, back)
         return params
 
     def _take(self, step, params, how):
@@ -235,18 +235,20 @@ class PulledBack(eqx.Module):
         return jax.tree.unflatten(structure, [next(left) if x is None else x for x in leaves])
 
 
-def _forth(step, x, added):
+def forth(step: Step, x: Any, added: Any, xp: Any = jnp) -> Any:
+    """The new coordinate of a block, by NumPy or JAX; ``added`` is the sum of the terms."""
     for name, a, b in step.maps:
-        x = MAPS[name][0](x, a, b)
+        x = MAPS[name][0](xp, x, a, b)
     x = x if step.scale is None else x * step.scale.value.astype(x.dtype)
     return x + added
 
 
-def _back(step, x, added):
+def back(step: Step, x: Any, added: Any, xp: Any = jnp) -> Any:
+    """The inverse of `forth`."""
     x = x - added
     x = x if step.scale is None else x / step.scale.value.astype(x.dtype)
     for name, a, b in reversed(step.maps):
-        x = MAPS[name][1](x, a, b)
+        x = MAPS[name][1](xp, x, a, b)
     return x
 
 

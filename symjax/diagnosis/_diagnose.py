@@ -16,7 +16,8 @@ from ..discovery import Acting, resolve
 from ..matching._elements import Element
 from ..matching._match import public_element
 from ..matching._state import with_shifts
-from ..matching._table import host_leaves, make_table
+from ..matching._straight import straightened
+from ..matching._table import make_table
 from ._explain import Problem, explain
 from ._gains import folded_and_left, not_folded
 from ._outputs import Outputs, constant, relative, shaken, stored_eps
@@ -138,8 +139,10 @@ def diagnose(
     if broken:
         return _could_not_tell(outputs, params_a, params_b, names, broken, symmetries)
     tolerance = {i: max(LEAST, EPS * e) for i, e in enumerate(eps) if is_floating(rows_a[i])}
+    straight = straightened(symmetries, params_a)
+    symmetries = straight.symmetries
     table = make_table(symmetries, params_a)
-    problem = Problem(table, host_leaves(params_a), host_leaves(params_b), tolerance)
+    problem = Problem(table, straight.forth(params_a), straight.forth(params_b), tolerance)
     found = explain(problem, rng)
     verdict = _Verdict(problem, outputs, params_a, params_b, eps, names, rng)
     found, culprits, said = _blamed(problem, found, names, apply, params_a, inputs, outputs, rng)

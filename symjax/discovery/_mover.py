@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..actions import Block, LinearAction, PulledBack, ShiftAction
+from ..actions import Block, LinearAction, PulledBack, ShiftAction, back, forth
 from ..groups import (
     AbstractGroup,
     ComplexScaling,
@@ -74,14 +74,14 @@ def pulled_back(action: PulledBack, leaves: Leaves, draw: Draw) -> Leaves:
     """The leaves that an action in other coordinates moves."""
     point = dict(leaves)
     for step in action.steps:
-        point |= _changed(step, point, back=False)
+        point |= _changed(step, point, forth)
     point |= _moved(action.base, point, draw)
     for step in reversed(action.steps):
-        point |= _changed(step, point, back=True)
+        point |= _changed(step, point, back)
     return {str(name): point[str(name)] for name in action.moved}
 
 
-def _changed(step, leaves, *, back):
+def _changed(step, leaves, how):
     name = str(step.leaf)
     leaf = leaves[name]
     where = entries(step.block, leaf.shape)
@@ -89,28 +89,8 @@ def _changed(step, leaves, *, back):
     added = np.zeros(x.shape)
     for term in step.terms:
         added = added + _added(term.leg, term.array.value, leaves)
-    scale = 1.0 if step.scale is None else step.scale.value
-    if back:
-        x = (x - added) / scale
-        for map_name, a, b in reversed(step.maps):
-            x = (x - b) / a if map_name == "affine" else _INVERSES[map_name](x)
-    else:
-        for map_name, a, b in step.maps:
-            x = a * x + b if map_name == "affine" else _FUNCTIONS[map_name](x)
-        x = scale * x + added
+    x = how(step, x, added, np)
     return {name: _with(leaf, where, x)}
-
-
-_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    **{name: getattr(np, name) for name in ("exp", "log", "expm1", "log1p", "sinh")},
-    "asinh": np.arcsinh,
-    "softplus": lambda x: np.logaddexp(x, 0.0),
-}
-_INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    **{"exp": np.log, "log": np.exp, "expm1": np.log1p, "log1p": np.expm1},
-    **{"sinh": np.arcsinh, "asinh": np.sinh},
-    "softplus": lambda y: y + np.log(-np.expm1(-y)),
-}
 
 
 def multiplied(action: LinearAction, leaves: Leaves, draw: Draw) -> Leaves:

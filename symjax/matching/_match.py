@@ -38,6 +38,7 @@ from ._search import (
 )
 from ._solvers import FLOOR, add
 from ._state import element_error, pull_back, start, with_shifts
+from ._straight import straightened
 from ._table import host_leaves, make_table
 from ._units import find_units
 
@@ -195,9 +196,12 @@ def match_resolved(
     symmetries, params_a, params_b, activations, restarts, key, collect=None
 ) -> Match:
     """`match` by a tuple of symmetries, whatever they rest on, on models that fit."""
+    # Activations are collected from the model itself, whose leaves are as they are.
+    straight = straightened(symmetries if collect is None else (), params_a)
+    symmetries = straight.symmetries or symmetries
     table = make_table(symmetries, params_a)
     random = np.random.default_rng(np.asarray(jax.random.key_data(checked_key(key))).ravel())
-    target, leaves = host_leaves(params_a), host_leaves(params_b)
+    target, leaves = straight.forth(params_a), straight.forth(params_b)
     floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
 
     given, free = push_activations(table, symmetries, start(table, leaves), activations)
@@ -207,11 +211,12 @@ def match_resolved(
     state, sweeps, converged, name = fit(table, target, given, free, floating, restarts, random)
     state = with_shifts(table, leaves, state)
     error = element_error(table, leaves, state)
+    own = dataclasses.replace(state, leaves=straight.back(state.leaves))
     return Match(
         public_element(table, symmetries, state, params_b),
-        moved := public_params(table, state, params_b),
-        squared_distance(target, leaves, floating) ** 0.5,
-        squared_distance(target, host_leaves(moved), floating) ** 0.5,
+        moved := public_params(table, own, params_b),
+        squared_distance(host_leaves(params_a), host_leaves(params_b), floating) ** 0.5,
+        squared_distance(host_leaves(params_a), host_leaves(moved), floating) ** 0.5,
         sweeps,
         converged,
         name,

@@ -10,6 +10,7 @@ import pytest
 import symjax
 from symjax.matching import apply_element
 
+from ..helpers import slow_among
 from . import models
 
 KEY = jax.random.key(0)
@@ -220,13 +221,7 @@ def test_queries_in_the_other_layout_of_rotary_positions():
 FAST = ("mlp", "adapted")
 
 
-def marks(name):
-    known = "the search leaves units of a net with BatchNorm unexplained, and says None"
-    failing = [pytest.mark.xfail(reason=known, strict=True)] * (name == "convolutional")
-    return () if name in FAST else [pytest.mark.slow, *failing]
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=marks(n)) for n in MODELS])
+@pytest.mark.parametrize("name", slow_among(MODELS, *(m for m in MODELS if m not in FAST)))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_random_element_is_no_alarm(name, dtype):
     apply, _, inputs, symmetries = found(name)
