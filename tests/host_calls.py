@@ -11,6 +11,7 @@ import numpy as np
 import symjax
 from symjax import (
     canonical,
+    checkpoints,
     diagnosis,
     linalg,
     matching,
@@ -55,6 +56,11 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
         with tempfile.TemporaryDirectory() as folder:
             matching.save_element(f"{folder}/c.npz", SCALES, (c,))
             return matching.load_element(f"{folder}/c.npz", SCALES)
+
+    def stored():
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoints.save(f"{folder}/a.safetensors", {"v": v, "u": u})
+            return checkpoints.put({"v": v, "u": u}, checkpoints.load(f"{folder}/a.safetensors"))
 
     def matched():
         found = matching.match(units, (v, u), (v[swap], u[:, swap]))
@@ -128,6 +134,9 @@ def host_calls(array: Callable[[np.ndarray], jax.Array]) -> dict[str, Callable[[
     return {
         "actions.compress": lambda: symjax.speed(curve, array(np.zeros(()))),
         "canonical.representative": representative,
+        "checkpoints.load": stored,
+        "checkpoints.put": stored,
+        "checkpoints.save": stored,
         "diagnosis.diagnose": diagnosed,
         "discovery.find_symmetries": described,
         "linalg.connecting_logs": lambda: linalg.connecting_logs(square),

@@ -19,9 +19,6 @@ from ._pullback import (
     PulledBack as PulledBack,
     Step as Step,
     Term as Term,
-    back as back,
-    forth as forth,
-    in_coordinates as in_coordinates,
 )
 from ._shifts import Factor as Factor, ShiftAction as ShiftAction, ShiftLeg as ShiftLeg
 from ._tables import (

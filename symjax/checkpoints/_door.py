@@ -63,7 +63,7 @@ def save(path: str | os.PathLike, params: PyTree, like: str | os.PathLike | None
         >>> save(folder / "a.npz", {"w": jnp.ones(2), "b": jnp.zeros(2)})
         >>> save(folder / "b.npz", {"w": jnp.full(2, 7.0)}, like=folder / "a.npz")
         >>> {name: x.tolist() for name, x in load(folder / "b.npz").items()}
-        {'w': [7.0, 7.0], 'b': [0.0, 0.0]}
+        {'b': [0.0, 0.0], 'w': [7.0, 7.0]}
     """
     path = Path(path)
     arrays = {name: _on_host(name, x) for name, x in flat(params).items()}

@@ -95,6 +95,7 @@ def diagnose(
     params_b: PyTree,
     *inputs: Any,
     key: Key[Array, ""],
+    approximate: bool = False,
 ) -> Diagnosis:
     """Whether B is the same function as A, by which element, and if not which leaves are wrong.
 
@@ -105,9 +106,10 @@ def diagnose(
     perturbing both models in the last digit that they are stored with; agreeing means to 32 times
     that.
 
-    The element of the exact symmetries that takes A to B is searched for by `symjax.match`. Where
-    there is none, leaves are weighted by how well they are explained, until the fewest are left
-    that no element explains; the gains of norms are tried as a cause. The answer is None where it
+    The element that takes A to B is searched for as by `symjax.match`, of the exact symmetries, and
+    with ``approximate`` of the others as well; what is said of outputs is measured. Where there is
+    none, leaves are weighted by how well they are explained, until the fewest are left that no
+    element explains; the gains of norms are tried as a cause. The answer is None where it
     cannot be told: outputs that are NaN or do not depend on the inputs, or leaves that differ in
     entries which the inputs never read.
 
@@ -134,7 +136,7 @@ def diagnose(
     rows_a, rows_b = (jax.tree.leaves(p) for p in (params_a, params_b))
     eps = [max(stored_eps(x), stored_eps(y)) for x, y in zip(rows_a, rows_b, strict=True)]
     outputs = Outputs(apply, inputs, rng, params_a)
-    symmetries = resolve(symmetries)
+    symmetries = resolve(symmetries, approximate)
     broken = _not_finite(names, rows_a, rows_b)
     if broken:
         return _could_not_tell(outputs, params_a, params_b, names, broken, symmetries)

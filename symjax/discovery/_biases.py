@@ -16,6 +16,9 @@ Row = tuple[float, tuple[tuple[Tensor, Names], ...]]  # a coefficient, and facto
 #: Sums of more terms than this, and deeper ones, are not written out.
 MOST_ROWS, MOST_DEPTH = 24, 40
 
+SUMS = ("linear", "sum")
+"""Nodes that add up what they read."""
+
 
 class _Refused(Exception):
     """This is no change of coordinates."""
@@ -27,6 +30,7 @@ class Biases(Rewriting):
     def run(self) -> None:
         """Biases that take up what constants make of the parameters before them."""
         self._look()
+        self._find_bare()
         for node in list(self.live):
             there = node.out.node is node and node.kind == "linear"
             if there and node.out.has_data and len(node.operands) > 1:
@@ -35,6 +39,18 @@ class Biases(Rewriting):
                 except _Refused:
                     continue
                 self._look()
+                self._find_bare()
+
+    def _find_bare(self):
+        """The tensors with data that have a summand without, by number: only these are taken apart.
+
+        Each is asked once, where streams that meet again are reached by exponentially many ways.
+        """
+        self.bare: set[int] = set()
+        for node in self.live:
+            there = [not t.has_data or t.number in self.bare for t, _ in node.operands]
+            if all(there) if node.kind == "product" else node.kind in SUMS and any(there):
+                self.bare.add(node.out.number)
 
     def _bias(self, node):
         names = count(max(node.out_labels, default=-1) + 1)
@@ -83,6 +99,8 @@ class Biases(Rewriting):
         whole: list[Row] = [(1.0, ((tensor, own),))]
         node = tensor.node
         if node is None or depth > MOST_DEPTH:
+            return whole
+        if tensor.has_data and tensor.number not in self.bare:
             return whole
         at = dict(zip(node.out_labels, own, strict=True))
         for label in node.summed:

@@ -4,7 +4,7 @@ Four things may stand between a leaf and all that reads it, and each is a change
 a function of one number (1 + w, exp w, softplus w), a constant for each entry (a fixed scale), and
 a bias that takes up constants, b + k g in the place of b where a constant k stands before a gain g,
 as the statistics of a frozen norm do, and a sum along an index. The graph is rewritten so that the
-new coordinate is a leaf, and every channel reads it as one; `symjax.actions.in_coordinates` pulls
+new coordinate is a leaf, and every channel reads it as one; `in_coordinates` of the actions pulls
 back what is found.
 
 A leaf with a reader that sees it otherwise is left as it is. What is positive by its nature stands

@@ -17,7 +17,8 @@ from .._checks import (
     require_callable,
     require_floating_leaves,
 )
-from ..actions import PulledBack, Step, in_coordinates
+from ..actions import PulledBack, Step
+from ..actions._pullback import in_coordinates
 from . import (
     _rules_elementwise,
     _rules_factors,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..actions import Block, LinearAction, PulledBack, ShiftAction, back, forth
+from ..actions import Block, LinearAction, PulledBack, ShiftAction
+from ..actions._pullback import back, forth
 from ..groups import (
     AbstractGroup,
     ComplexScaling,

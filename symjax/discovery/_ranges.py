@@ -21,8 +21,24 @@ TRUTH = frozenset(["eq", "ne", "lt", "le", "gt", "ge", "is_finite", "reduce_and"
 LARGEST = 2.0**31
 
 
-def range_of(tensor: Tensor, depth: int = 12) -> Range | None:
+MOST_DEPTH = 12
+"""Numbers that are made in more steps than this are not followed."""
+
+
+def range_of(tensor: Tensor) -> Range | None:
     """The smallest and the largest number that an entry can be; None where it is not known."""
+    return _range(tensor, MOST_DEPTH, {})
+
+
+def _range(tensor, depth, known):
+    """`range_of`, each tensor asked once at each depth: there are many ways to it."""
+    place = tensor.number, depth
+    if place not in known:
+        known[place] = _found(tensor, depth, known)
+    return known[place]
+
+
+def _found(tensor, depth, known):
     if tensor.names is not None:
         return 0.0, tensor.names.size - 1.0
     if tensor.kind == "constant" and tensor.value is not None and tensor.value.dtype.kind in "iub":
@@ -36,12 +52,14 @@ def range_of(tensor: Tensor, depth: int = 12) -> Range | None:
         return None
     if node.name in TRUTH:
         return 0.0, 1.0
-    parts = [
-        range_of(t, depth - 1) for i, (t, _) in enumerate(node.operands) if i not in node.guides
-    ]
-    if not parts or None in parts:
-        return None
-    found = _combined(node, [part for part in parts if part is not None])
+    parts = []
+    for i, (operand, _) in enumerate(node.operands):
+        if i not in node.guides:
+            part = _range(operand, depth - 1, known)
+            if part is None:
+                return None
+            parts.append(part)
+    found = _combined(node, parts) if parts else None
     return found if found is not None and max(map(abs, found)) < LARGEST else None
 
 

@@ -57,6 +57,7 @@ def learn_many(
     key: Key[Array, ""],
     held_out: Iterable[Any] | None = None,
     divergence: Divergence = "softmax",
+    approximate: bool = False,
     **options: Any,
 ) -> LearnedMany:
     """Several models moved along their orbits until their average is good (host-only).
@@ -89,7 +90,7 @@ def learn_many(
     hide, show = without_static(models[0])
     models = tuple(map(hide, models))
     seen = lambda params, batch: objective(show(params), batch)
-    symmetries = resolve(symmetries, options.get("approximate", False))
+    symmetries = resolve(symmetries, approximate)
     train, held = split_batches(batches, held_out)
     table = make_table(symmetries, models[0])
     states = [start(table, host_leaves(model)) for model in models]
@@ -105,6 +106,7 @@ def learn_many(
             key=jax.random.fold_in(key, k),
             held_out=held,
             divergence=divergence,
+            approximate=approximate,
             **options,
         )
         notes += [f"models[{k}]: {note}" for note in found.notes]

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ..actions import LinearAction, PulledBack, ShiftAction, Step, back, forth
+from ..actions import Leg, LinearAction, PulledBack, ShiftAction, Step
 from ..actions._linear import find_leaf, leaf_names
+from ..actions._pullback import back, forth
 from ..discovery import Symmetry
 from ..groups import Permutation
 from ._table import base_group, host_leaves
@@ -88,9 +89,10 @@ def _carried(action, steps, names):
         return None
     shift = isinstance(action, ShiftAction)
     read = "factors" if shift else "gains"
+    groups = () if shift else action.factors
     legs = []
     for leg in action.legs:
-        renumbers = not shift and isinstance(base_group(action.factors[leg.factor]), Permutation)
+        renumbers = isinstance(leg, Leg) and isinstance(base_group(groups[leg.factor]), Permutation)
         if find_leaf(leg.leaf, names) in steps and not renumbers:
             return None
         seen = tuple(_seen(x, steps.get(find_leaf(x.leaf, names))) for x in getattr(leg, read))

@@ -108,9 +108,12 @@ LOOKING = {
     "identity_element": matching.identity_element,
     "transport_task_vector": lambda s: merging.transport_task_vector(s, ELEMENT, A, B),
     "permutation_spec": lambda s: permutation_spec(s, B),
+    "diagnose": lambda s: symjax.diagnose(s, apply, B, B, X, key=jax.random.key(0)).same,
     "completeness": lambda s: symjax.completeness(s, apply, B, X[0]).explained,
 }
 FILES = {"save_element", "load_element"}
+LEARNING = {"learn", "learn_many"}
+"""These measure the ends' outputs themselves, and hand nothing back that changed them."""
 
 
 def test_the_tables_hold_every_function_with_an_argument_symmetries():
@@ -121,7 +124,7 @@ def test_the_tables_hold_every_function_with_an_argument_symmetries():
         and inspect.isroutine(value)
         and "symmetries" in inspect.signature(value).parameters
     }
-    assert set(having) - {"resolve"} == set(MOVING) | set(LOOKING) | FILES
+    assert set(having) - {"resolve"} == set(MOVING) | set(LOOKING) | FILES | LEARNING
     for name, parameters in having.items():
         assert parameters["approximate"].default is False, name
 
