@@ -66,6 +66,7 @@ def test_eq_5_connecting_curve_ends_and_methods(x64):
             np.testing.assert_allclose(u[1] @ u[0], w[1] @ w[0], atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_connecting_methods_are_data_under_vmap(x64):
     w = point()
     batch = jnp.stack([jnp.eye(4), -jnp.eye(4), jnp.diag(jnp.array([1.0, 1.0, 1.0, -1.0]))])
@@ -186,6 +187,7 @@ class TestBadInput:
             symjax.polygonal_chain([jnp.ones(2), jnp.ones(3)])
 
 
+@pytest.mark.slow
 def test_a_whole_equinox_model_moves_along_a_curve():
     """Leaves that are not arrays, such as the activation, stay what they are."""
     mlp = eqx.nn.MLP(3, 2, 5, 1, activation=jax.nn.relu, key=jax.random.key(0))

@@ -152,6 +152,7 @@ def computed(name):
     return jax.device_get(everything())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_of_tangents_are_right(name, x64):
     (action, p), found = setting(name), computed(name)

@@ -78,6 +78,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_among(NETWORKS, "linear", "two_layer"))
 def test_batches_of_the_papers_networks_reach_a_zero_loss(name):
     apply, widths = NETWORKS[name]

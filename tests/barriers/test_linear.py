@@ -115,6 +115,7 @@ def test_no_critical_point_is_missed(degree):
         assert np.all(np.diff(points) >= 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_derivatives_of_place_and_value():
     rng = np.random.default_rng(4)

@@ -194,6 +194,7 @@ def test_elements_belong_to_the_symmetries_that_were_used(tmp_path):
         matching.apply_element(FOUND, whole.element, B)
 
 
+@pytest.mark.slow
 def test_verify_reports_approximate_rows_as_what_they_claim():
     rows = symjax.verify_all(FOUND, apply, B, X, key=jax.random.key(0))
     assert len(rows) == len(FOUND)

@@ -166,6 +166,7 @@ def spread(seed, dtype):
     return (jnp.asarray(x)[:, None], jnp.asarray(y)[None]), jnp.asarray(m), times, size, curvature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_among([jnp.float32, jnp.float64], jnp.float32))
 def test_weights_that_spread_over_many_decades(dtype, x64):
     """What is below eps at the start and grows is there at the end, by scales and by matrices."""

@@ -19,6 +19,7 @@ def curve_of_norm(size, seed=0):
     return symjax.exponential_curve(ACTION, w, (m * (size / jnp.linalg.norm(m, 2)),))
 
 
+@pytest.mark.slow
 def test_length_and_turning_against_scipy(x64):
     for size in (1.0, 3.0, 8.0):
         curve = curve_of_norm(size)

@@ -156,6 +156,7 @@ def test_many_times_are_as_exact_as_one(x64):
         assert many <= max(5e-6, 2 * one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [11, 101])
 def test_nothing_else_in_a_batch_changes_a_curve(count):
     """To the bit: beside curves of one step and of many, at rest, of NaN, with sharp peaks."""
@@ -182,6 +183,7 @@ def test_nothing_else_in_a_batch_changes_a_curve(count):
             np.testing.assert_array_equal(x.reshape(8, -1)[i], y.reshape(8, -1)[i])
 
 
+@pytest.mark.slow
 def test_zero_speed_is_nan_and_a_straight_line_is_zero():
     """Undefined where the curve rests; exactly 0, not rounding, on a line."""
     action = symjax.deep_linear_action((3, 4, 2))
@@ -198,6 +200,7 @@ def test_zero_speed_is_nan_and_a_straight_line_is_zero():
     assert symjax.curvature(unipotent, 0.5) == 0
 
 
+@pytest.mark.slow
 def test_a_curve_that_is_not_finite_has_no_speed():
     """NaN stays NaN, at one time as at many, and so does the length: never 0."""
     action = symjax.deep_linear_action((2, 2, 2))
@@ -224,6 +227,7 @@ def test_circle_helix_and_rescaling_closed_forms(x64):
     np.testing.assert_allclose(symjax.curvature(curve, jnp.asarray(t)), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_polar_connecting_curves(x64):
     """Two exponentials: the co-rotating frame against nested forward mode of the joint curve."""
     action = symjax.deep_linear_action((3, 4, 2))
@@ -254,6 +258,7 @@ def test_data_curves_are_not_differentiated_as_actions(x64):
     np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_derivatives_agree_with_differences(x64):
     action = symjax.deep_linear_action((2, 3, 2))
     w = weights(jax.random.key(0), (2, 3, 2), jnp.float64)

@@ -35,6 +35,7 @@ _REACHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_two_exponentials_reach_every_end(x64, dtype):
     g = jnp.asarray(np.stack(list(_REACHED.values())), dtype)

@@ -116,6 +116,7 @@ def _hard_logs():
     }
 
 
+@pytest.mark.slow
 def test_logarithms_of_hard_matrices(x64):
     for name, a in _hard_logs().items():
         exact = _exact(_by_eigenvalues(mpmath.log), a, 250)
@@ -162,6 +163,7 @@ def test_no_logarithm_is_claimed_next_to_minus_one(x64, n):
         assert not (claimed and negative)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_two_exponentials_end_at_the_matrix_or_say_that_there_is_no_path(x64, dtype):
     rng = np.random.default_rng(2)

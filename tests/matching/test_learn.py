@@ -222,6 +222,7 @@ def attention_params(key):
     }
 
 
+@pytest.mark.slow
 def test_coordinates_move_parameters_as_the_elements_they_stand_for():
     params = attention_params(jax.random.key(0))
     symmetries = symjax.find_symmetries(attention, params, jnp.ones((4, 6))).exact

@@ -21,6 +21,7 @@ def both_moved(symmetries, element, base, tuned, **options):
     return jax.tree.map(jnp.subtract, go(tuned), go(base))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inverse", [False, True])
 def test_translations_cancel_and_small_differences_keep_their_digits(inverse):
     shift = symmetry("shift", Translation(3), [Leg("2/b", 0)])

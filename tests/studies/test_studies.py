@@ -162,6 +162,7 @@ def test_the_network_of_figure_4_has_the_degree_it_says():
             np.testing.assert_allclose(scaled, 3.0**degree * apply(tuple(weights), x), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_symmetry_of_the_digits_network_leaves_its_outputs():
     keys = iter(jax.random.split(jax.random.key(1), 8))
     params = {
