@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..studies._result import StudyError
-from . import _check, _match, _merge, _symmetries
+from . import _canonical, _check, _fingerprint, _match, _merge, _symmetries
 from ._words import parse
 
 
@@ -23,6 +23,8 @@ COMMANDS = {
     "check": Command("SOURCE A B [--inputs FILE] [--seed SEED]", _check.Check, _check.run),
     "match": Command("SOURCE A B --out C [--seed SEED]", _match.Match, _match.run),
     "merge": Command("SOURCE A B [C ...] --out M [--at w w ...]", _merge.Merge, _merge.run),
+    "canonical": Command("SOURCE A --out C [--weights FILE]", _canonical.Canonical, _canonical.run),
+    "fingerprint": Command("SOURCE A [--weights FILE]", _fingerprint.Fingerprint, _fingerprint.run),
 }
 
 

@@ -29,5 +29,9 @@ def run(asked: Symmetries) -> int:
     """Find them and print them."""
     model = open_source(asked.source, asked.weights, shapes=True)
     found = find_symmetries(model.apply, model.params, *model.inputs)
+    if asked.why:
+        what = found.unknown | found.why
+        found = found.as_dict() if asked.json else found
+        print("\n".join(_why(what)) or "nothing that was seen broke a symmetry")
     print(json.dumps(found.as_dict(), indent=1) if asked.json else found)
     return ALL_HELD

@@ -10,14 +10,30 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks import describe, require
-from . import _numpy, _safetensors, _sharded
+from . import _flax, _gguf, _keras, _numpy, _orbax, _safetensors, _sharded, _torch
 from ._files import beside, require_new
 from ._names import flat
 from ._replace import replaced
 from ._sharded import INDEX
 
-FORMATS = {".safetensors": _safetensors, ".npz": _numpy}
-IN_FOLDERS = ("model.safetensors", "model.safetensors" + INDEX)
+FORMATS: dict[str, Any] = {
+    ".safetensors": _safetensors,
+    ".npz": _numpy,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".ckpt": _torch,
+    ".bin": _torch,
+    ".msgpack": _flax,
+    ".h5": _keras,
+    ".hdf5": _keras,
+    ".gguf": _gguf,
+}
+"""By the end of a name; a name without one is a folder of Orbax."""
+IN_FOLDERS = tuple(
+    name + end
+    for name in ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+    for end in ("", INDEX)
+)
 """What the weights in a folder of Hugging Face are called, in the order in which it looks."""
 OTHER_WEIGHTS = (".onnx", ".ot", ".tflite", ".pb", ".mlmodel", ".xml")
 """Not read here, and not copied beside weights that are not those any more."""
@@ -26,9 +42,13 @@ OTHER_WEIGHTS = (".onnx", ".ot", ".tflite", ".pb", ".mlmodel", ".xml")
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint by name, in the order of the file, on the host.
 
-    ``path`` is a file of a known format, an index of several (``*.safetensors.index.json``), or a
-    folder of Hugging Face, whose weights are read. Every array has the dtype of the file; bfloat16
-    and narrower ones are those of ``ml_dtypes``, which JAX knows, too.
+    ``path`` is a file (``.safetensors``, ``.npz``, ``.pt``, ``.pth``, ``.ckpt``, ``.bin``,
+    ``.msgpack``, ``.h5``, ``.gguf``), an index of several (``*.safetensors.index.json``), a folder
+    of Orbax, or one of Hugging Face, whose weights are read. Every array has the dtype of the file;
+    bfloat16 and narrower ones are those of ``ml_dtypes``, which JAX knows, too. NumPy's own files
+    do not name these, and they are bytes there (``V2``). What GGUF has quantised is float32.
+
+    No file is unpickled, so none can run anything: of PyTorch's, torch reads the weights alone.
 
     Raises ValueError for a path that does not exist or a file that is not whole. Raises ImportError
     where the package that reads the format is not installed, and says which.
@@ -45,6 +65,9 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def save(path: str | os.PathLike, params: PyTree, like: str | os.PathLike | None = None) -> None:
     """Write the arrays of a pytree as a checkpoint; the format is that of the name.
+
+    The names are those of the leaves, such as ``layers/0/weight``. A name without an ending is a
+    folder of Orbax. ``.gguf`` is only read.
 
     ``like`` is a checkpoint of the same format, in general the one that ``params`` come from: the
     new one has its names, their order, its dtypes and metadata, and loads where that one does. What
@@ -75,8 +98,8 @@ def save(path: str | os.PathLike, params: PyTree, like: str | os.PathLike | None
         return
     like = _existing(like, "like")
     original = weights_in(like)
-    known = path.name.endswith(INDEX) or path.suffix.lower() in FORMATS
-    if original != like and not known:
+    is_file = path.name.endswith(INDEX) or path.suffix.lower() in FORMATS
+    if original != like and not is_file:
         arrays = replaced(_read(original), arrays)
         with beside(path) as part:
             shutil.copytree(like, part, ignore=_weights)
@@ -91,7 +114,7 @@ def save(path: str | os.PathLike, params: PyTree, like: str | os.PathLike | None
 
 def weights_in(path: Path) -> Path:
     """The file (or index) with the weights of a checkpoint: itself, or the one in its folder."""
-    if not path.is_dir():
+    if not path.is_dir() or _orbax.is_one(path):
         return path
     require(
         has_weights(path), f"`path` is a folder without weights ({', '.join(IN_FOLDERS)}): {path}."
@@ -112,6 +135,8 @@ def _existing(path, name):
 
 def _format(path: Path) -> Any:
     suffix = Path(path.name.removesuffix(INDEX)).suffix.lower()
+    if _orbax.is_one(path) or not suffix:
+        return _orbax
     require(
         suffix in FORMATS, f"`path` must end in one of {', '.join(FORMATS)}, got {path.name!r}."
     )

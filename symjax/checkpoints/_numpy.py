@@ -13,7 +13,7 @@ from .._checks import require
 def read(path: Path) -> dict[str, Any]:
     """The arrays in the order of the file; a pickled object is refused unread."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             require(hasattr(file, "files"), f"`path` is one array and no .npz: {path}.")
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

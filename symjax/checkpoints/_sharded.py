@@ -23,8 +23,8 @@ def read(path: Path, read_one: Callable[[Path], dict[str, Any]]) -> dict[str, An
         wrong = sorted(set(found) ^ set(names))
         require(
             not wrong,
-            f"`path` and its shard {shard} do not hold the same arrays: {wrong[0]!r} is in one of "
-            f"them ({path}).",
+            f"`path` and its shard {shard} do not hold the same arrays: {wrong[:1]} is in one "
+            f"of them ({path}).",
         )
         arrays |= found
     return arrays
