@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from symjax.checkpoints import TiedApart, load, put, save
+from symjax.checkpoints import load, put, save
+from symjax.checkpoints._put import TiedApart
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="needs the extra checkpoints")
 h5py = pytest.importorskip("h5py", reason="needs the extra checkpoints")
@@ -195,7 +196,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     for path, said in [
         ("a.npz", "`path` exists"),
         ("no/a.npz", "in a folder that does not exist"),
-        ("a.gguf", "these are only read"),
+        ("a.gguf", "which is only read"),
         ("a.txt", "must end in one of .safetensors, .npz"),
     ]:
         with pytest.raises(ValueError, match=said):

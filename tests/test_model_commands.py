@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from symjax.__main__ import main
 from symjax.checkpoints import load, save
+
+pytestmark = pytest.mark.usefixtures("as_a_reader_has_it")  # the models are a user's
 
 SOURCE = """
 import jax
@@ -42,7 +45,7 @@ def there(tmp_path):
     save(tmp_path / "b.npz", moved | {"two": arrays["two"][order] / scale[:, None]})
     # others: one entry changed, and all units scaled without what makes up for it
     changed = arrays["two"].copy()
-    changed[0, 0] += 0.5
+    changed[0, 0] += 0.75
     save(tmp_path / "c.npz", arrays | {"two": changed})
     save(tmp_path / "d.npz", arrays | {"one/w": arrays["one/w"] * 2})
     return tmp_path
@@ -91,8 +94,6 @@ def test_fingerprints_are_those_of_functions(there, capsys):
 def test_a_fingerprint_that_cannot_be_told_is_not_given(there, capsys):
     (there / "half.py").write_text(SOURCE.replace("(5, 2))", "(5, 2)).astype(jnp.bfloat16)"))
     half = load(there / "a.npz")
-    import ml_dtypes
-
     save(there / "h.npz", half | {"two": half["two"].astype(ml_dtypes.bfloat16)})
     assert main(["fingerprint", f"{there}/half.py:mlp", f"{there}/h.npz"]) == 2
     assert "cannot tell: weights of 16 bits" in capsys.readouterr().out
@@ -106,7 +107,7 @@ def test_a_fingerprint_that_cannot_be_told_is_not_given(there, capsys):
         (["symmetries", "HERE/none.py:mlp"], "names a file that does not exist"),
         (["symmetries", "HERE/model.py:mlq"], "its functions are mlp, broken, failing"),
         (["symmetries", "HERE/model.py:broken"], "must return (apply, params, inputs), got tuple"),
-        (["symmetries", "HERE/model.py:failing"], "model.py, line 17: KeyError: 'no such thing'"),
+        (["symmetries", "HERE/model.py:failing"], "model.py, line 16: KeyError: 'no such thing'"),
         (["symmetries", "HERE/model.py:mlp", "--weights", "HERE/no.npz"], "does not exist"),
         (["symmetries", "HERE"], "has no config.json"),
         (["fingerprint", "HERE/model.py:mlp", "HERE/other.npz"], "'one/b' (nearest: 'one/v')"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from ..canonical import representative
-from ..checkpoints._files import require_new
+from ..checkpoints._door import require_target
 from ..discovery import find_symmetries
 from ..studies._result import ALL_HELD
 from ..verification._change import function_change
@@ -18,9 +18,9 @@ class Canonical:
     """Write the checkpoint A in coordinates that depend on its function alone."""
 
     source: tyro.conf.Positional[str]
-    """A folder of Hugging Face, or FILE.py:NAME: a function with (apply, params, inputs)."""
+    """SOURCE: a folder of Hugging Face, or FILE.py:NAME, which returns (apply, params, inputs)."""
     a: tyro.conf.Positional[Path]
-    """A checkpoint of the model."""
+    """A: a checkpoint of the model."""
     out: Path
     """The new checkpoint, of the same format as A."""
     weights: Path | None = None
@@ -29,7 +29,7 @@ class Canonical:
 
 def run(asked: Canonical) -> int:
     """Move it, write it, and say what was left undecided."""
-    require_new(asked.out)
+    require_target(asked.out, asked.a)
     model = open_source(asked.source, asked.weights)
     params = model.read(asked.a)
     found = find_symmetries(model.apply, model.params, *model.inputs)

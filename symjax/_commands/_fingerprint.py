@@ -38,9 +38,9 @@ class Fingerprint:
     """Print a word that is equal for two checkpoints of one function in different coordinates."""
 
     source: tyro.conf.Positional[str]
-    """A folder of Hugging Face, or FILE.py:NAME: a function with (apply, params, inputs)."""
+    """SOURCE: a folder of Hugging Face, or FILE.py:NAME, which returns (apply, params, inputs)."""
     a: tyro.conf.Positional[Path]
-    """A checkpoint of the model."""
+    """A: a checkpoint of the model."""
     weights: Path | None = None
     """A checkpoint that is put into the parameters of SOURCE by name."""
 
@@ -102,8 +102,8 @@ def _numbers(model, found, params):
 
 
 def _flat(tree):
-    parts = [np.ravel(np.asarray(x)) for x in jax.tree.leaves(tree)]
-    parts = [np.append(x.real, x.imag) if np.iscomplexobj(x) else x for x in parts]
+    parts: list[np.ndarray] = [np.asarray(x).reshape(-1) for x in jax.tree.leaves(tree)]
+    parts = [np.append(np.real(x), np.imag(x)) if np.iscomplexobj(x) else x for x in parts]
     return np.concatenate([x.astype(np.float64) for x in parts])
 
 

@@ -16,11 +16,11 @@ class Symmetries:
     """Print the symmetries of a model's parameters."""
 
     source: tyro.conf.Positional[str]
-    """A folder of Hugging Face, or FILE.py:NAME: a function with (apply, params, inputs)."""
+    """SOURCE: a folder of Hugging Face, or FILE.py:NAME, which returns (apply, params, inputs)."""
     json: bool = False
     """Print all of it as JSON."""
     why: bool = False
-    """Print what was not understood and what broke a symmetry, and not the table."""
+    """Print in place of the table what was not understood, and what broke a symmetry."""
     weights: Path | None = None
     """A checkpoint that is put into the parameters by name."""
 
@@ -29,9 +29,10 @@ def run(asked: Symmetries) -> int:
     """Find them and print them."""
     model = open_source(asked.source, asked.weights, shapes=True)
     found = find_symmetries(model.apply, model.params, *model.inputs)
-    if asked.why:
-        what = found.unknown | found.why
-        found = found.as_dict() if asked.json else found
-        print("\n".join(_why(what)) or "nothing that was seen broke a symmetry")
-    print(json.dumps(found.as_dict(), indent=1) if asked.json else found)
+    if asked.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    elif asked.why:
+        print("\n".join(found.reasons()) or "nothing that was seen broke a symmetry")
+    else:
+        print(found)
     return ALL_HELD

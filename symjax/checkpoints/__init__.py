@@ -6,4 +6,4 @@ brings the arrays into the parameters of a model.
 """
 
 from ._door import load as load, save as save
-from ._put import TiedApart as TiedApart, put as put
+from ._put import put as put

@@ -88,28 +88,45 @@ def save(path: str | os.PathLike, params: PyTree, like: str | os.PathLike | None
         >>> {name: x.tolist() for name, x in load(folder / "b.npz").items()}
         {'b': [0.0, 0.0], 'w': [7.0, 7.0]}
     """
-    path = Path(path)
+    path, like = Path(path), None if like is None else Path(like)
     arrays = {name: _on_host(name, x) for name, x in flat(params).items()}
-    require_new(path)
+    require_target(path, like)
     if like is None:
-        written_with = _format(path)
         with beside(path) as part:
-            written_with.write(part, arrays, None)
+            _format(path).write(part, arrays, None)
         return
-    like = _existing(like, "like")
     original = weights_in(like)
-    is_file = path.name.endswith(INDEX) or path.suffix.lower() in FORMATS
-    if original != like and not is_file:
-        arrays = replaced(_read(original), arrays)
-        with beside(path) as part:
-            shutil.copytree(like, part, ignore=_weights)
-            _write(part / original.name, arrays, original)
+    arrays = replaced(_read(original), arrays)
+    if not _is_folder_like(path, like):
+        _write(path, arrays, original)
         return
+    with beside(path) as part:
+        shutil.copytree(like, part, ignore=_weights)
+        _write(part / original.name, arrays, original)
+
+
+def require_target(path: Path, like: Path | None) -> None:
+    """ValueError unless `save` could write there: what can be said before there is anything."""
+    require_new(path)
+    written_with = _format(path)
+    require(written_with is not _gguf, f"`path` must not be a .gguf, which is only read: {path}.")
     require(
-        _format(path) is _format(original),
+        like is not None or not path.name.endswith(INDEX),
+        f"`path` is an index, so `like` must say which array is in which file: {path}.",
+    )
+    if like is None or _is_folder_like(path, _existing(like, "like")):
+        return
+    original = weights_in(like)
+    require(
+        written_with is _format(original),
         f"`path` must be of the format of `like`, {original.name}, got {path.name}.",
     )
-    _write(path, replaced(_read(original), arrays), original)
+
+
+def _is_folder_like(path, like):
+    """Whether a path stands for a folder, as that of another checkpoint."""
+    is_file = path.name.endswith(INDEX) or path.suffix.lower() in FORMATS
+    return weights_in(like) != like and not is_file
 
 
 def weights_in(path: Path) -> Path:

@@ -21,14 +21,6 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"`path` is no whole file of GGUF: {path}: {error}.") from error
 
 
-def write(path: Path, arrays: dict[str, Any], like: Path | None) -> None:
-    """Refused: what is quantised is not what is moved."""
-    raise ValueError(
-        f"`path` must not be a .gguf, got {path.name}: these are only read. Save as .safetensors "
-        "and let the program that made the original convert it."
-    )
-
-
 def _array(gguf, x):
     if x.tensor_type.name in _PLAIN:
         return np.array(x.data)

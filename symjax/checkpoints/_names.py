@@ -42,8 +42,10 @@ def paired(wanted: Names, held: Iterable[str], what: str) -> dict[str, list[str]
         not whole, f"{what} holds the wanted arrays more than once, below prefixes that differ."
     )
     missing = [name for name, found in as_they_are.items() if not found]
+    used = {name for found in as_they_are.values() for name in found}
+    free = [name for name in held if name not in used]
     raise ValueError(
-        f"{what} lacks {len(missing)} of {len(wanted)} arrays: {_with_nearest(missing, held)}."
+        f"{what} lacks {len(missing)} of {len(wanted)} arrays: {_with_nearest(missing, free)}."
     )
 
 
@@ -79,9 +81,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return repr(found[0]) if found else ""
 
 
-def _with_nearest(missing, held):
+def _with_nearest(missing, free):
     shown = []
     for name in missing[:3]:
-        near = nearest(name, held)
+        near = nearest(name, free)
         shown.append(f"{name!r} (nearest: {near})" if near else repr(name))
     return ", ".join(shown) + (f", ... ({len(missing)} in all)" if missing[3:] else "")

@@ -35,8 +35,8 @@ def put(
     of positions) are left out. Nothing is converted: float32 stays float32.
 
     Raises ValueError for a leaf that ``arrays`` lacks, with the name that is nearest; for floating
-    arrays that no leaf takes; for shapes or dtypes that differ; and `TiedApart` (a ValueError) for
-    two names of one leaf with different values.
+    arrays that no leaf takes; for shapes or dtypes that differ; for two names of one leaf with
+    different values.
 
     Example:
         >>> params = {"dense": {"kernel": jnp.zeros((2, 3))}}

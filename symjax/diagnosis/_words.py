@@ -62,7 +62,8 @@ def _permutation(factor, h):
 
 
 def _scale(factor, h):
-    return f"scaled by {np.min(h):.3g} to {np.max(h):.3g}"
+    low, high = (f"{x:.3g}" for x in (np.min(h), np.max(h)))
+    return f"scaled by {low}" if low == high else f"scaled by {low} to {high}"
 
 
 def _sign(factor, h):

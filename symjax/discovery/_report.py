@@ -166,13 +166,7 @@ class Symmetries(Sequence[Symmetry]):
         if self.most_directions < self.dimension:
             lines.append(f"orbit dimension at most {self.most_directions}")
         lines += self._coordinates()
-        for name, leaves in self.unknown.items():
-            lines.append(f"not understood: {name}; held fixed: {_shorten(leaves, 8)}")
-        if self.unknown:
-            lines.append(f"held fixed in all: {self.lost:.2%} of the parameters")
-        for name, leaves in self.why.items():
-            lines.append(f"{_lost(name)} because of {name}: {_shorten(leaves, 8)}")
-        lines += [f"  ({remedy})" for remedy in remedies(self.why, self.approximate)]
+        lines += self.reasons()
         if not self.checked.startswith("by the model"):
             lines.append(f"checked {self.checked}")
         for s in self.false:
@@ -180,6 +174,18 @@ class Symmetries(Sequence[Symmetry]):
                 f"FALSE, so left out: {s.name} {s.group.notation} of "
                 f"{_shorten(s.leaves, 8)}; this is an error of symjax: please report it"
             )
+        return lines
+
+    def reasons(self) -> list[str]:
+        """What was not understood, what broke a symmetry and what restores it, line by line."""
+        lines = []
+        for name, leaves in self.unknown.items():
+            lines.append(f"not understood: {name}; held fixed: {_shorten(leaves, 8)}")
+        if self.unknown:
+            lines.append(f"held fixed in all: {self.lost:.2%} of the parameters")
+        for name, leaves in self.why.items():
+            lines.append(f"{_lost(name)} because of {name}: {_shorten(leaves, 8)}")
+        lines += [f"  ({remedy})" for remedy in remedies(self.why, self.approximate)]
         return lines
 
     def _coordinates(self):
