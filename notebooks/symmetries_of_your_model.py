@@ -235,8 +235,9 @@ plt.show()
 # right. What is listed is proved; what is not listed may be missing, and `completeness` says so.
 
 # %%
-spectral = lambda p, x: jnp.linalg.svd(p["w"], compute_uv=False) * (x @ p["a"] @ p["b"])
+pivots = lambda w: jnp.diagonal(jax.lax.linalg.lu(w)[0])
+pivoted = lambda p, x: pivots(p["w"]) * (x @ p["a"] @ p["b"])
 weights = {"w": jnp.eye(3), "a": jnp.ones((3, 2)), "b": jnp.ones((2, 3))}
-unsure = symjax.find_symmetries(spectral, weights, jnp.ones(3))
+unsure = symjax.find_symmetries(pivoted, weights, jnp.ones(3))
 print(unsure)
-print(symjax.completeness(unsure, spectral, weights, jnp.ones(3)))
+print(symjax.completeness(unsure, pivoted, weights, jnp.ones(3)))

@@ -118,7 +118,7 @@ def symmetries_of_your_model(done):
     assert {n: r.complete for n, r in done["reports"].items()} == dict.fromkeys(
         done["checks"], True
     )
-    assert done["unsure"].unknown == {"svd": ("w",)}
+    assert done["unsure"].unknown == {"lu": ("w",)}
 
 
 CHECKS = {
