@@ -189,11 +189,11 @@ def learn(
         is_concrete(params_a, params_b, batches),
         "`learn` runs on the host: call it outside jit, on concrete parameters and batches.",
     )
-    require_matchable(symmetries, "params_a", params_a, "params_b", params_b, 0)
     train, held = split_batches(batches, held_out)
     require_callable("objective", objective)
     hide, show = without_static(params_a)
     given = hide(params_a), hide(params_b)
+    require_matchable(symmetries, "params_a", given[0], "params_b", given[1], 0)
     chord = Chord(lambda p, batch: objective(show(p), batch), divergence, minimise == "loss")
     table = make_table(symmetries, given[0])
     moving = sorted({leaf for f in table.factors for leaf in f.leaves})
