@@ -27,6 +27,7 @@ from . import (
     _rules_loops,
     _rules_mapped,
     _rules_ragged,
+    _rules_scatter,
     _rules_shape,
     _rules_solutions,
 )
@@ -40,16 +41,18 @@ from ._report import Symmetries
 from ._tables import tabulate
 from ._values import Value
 
+# Reading them is what makes their rules known.
 _REGISTERED = (
-    *(
-        _rules_elementwise,
-        _rules_factors,
-        _rules_linear,
-        _rules_lookup,
-        _rules_loops,
-        _rules_mapped,
-    ),
-    *(_rules_ragged, _rules_shape, _rules_solutions),
+    _rules_elementwise,
+    _rules_factors,
+    _rules_linear,
+    _rules_lookup,
+    _rules_loops,
+    _rules_mapped,
+    _rules_ragged,
+    _rules_scatter,
+    _rules_shape,
+    _rules_solutions,
 )
 
 #: Each reading makes some layout finer. What wants a finer one still is then not understood.
