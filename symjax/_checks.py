@@ -140,6 +140,16 @@ def require_key(key: Any, name: str = "key") -> None:
     )
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another package says first; the rest is often pages."""
+    return str(error).strip().partition("\n")[0]
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf is an array (or abstract array) of real or complex floating-point numbers."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def is_floating(leaf: Any) -> bool:
     """Whether a leaf is an array (or abstract array) of real floating-point numbers."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

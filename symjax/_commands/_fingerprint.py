@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from .._checks import is_floating
+from .._checks import is_floating, is_inexact
 from ..canonical import representative
 from ..discovery import find_symmetries
 from ..studies._result import ALL_HELD, WRONG_CALL
@@ -62,7 +62,7 @@ def run(asked: Fingerprint) -> int:
 
 def fingerprint(model: Source, found: Any, params: Any) -> tuple[str | None, str]:
     """The word and "", or None and the reason."""
-    eps = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(model.stored) if _moves(x))
+    eps = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(model.stored) if is_inexact(x))
     if eps > 1e-5:
         return None, "weights of 16 bits are rounded by about as much as two models differ"
     numbers = _numbers(model, found, params)
@@ -80,10 +80,6 @@ def fingerprint(model: Source, found: Any, params: Any) -> tuple[str | None, str
     if (0.5 - np.abs(numbers / STEP - cells)).min() * STEP < reach:
         return None, "one of its numbers is too near to where it would be rounded the other way"
     return hashlib.sha256(cells.astype("<i8").tobytes()).hexdigest()[:32], ""
-
-
-def _moves(x):
-    return is_floating(x) or jnp.issubdtype(x.dtype, jnp.complexfloating)
 
 
 def _numbers(model, found, params):
@@ -109,8 +105,8 @@ def _flat(tree):
 
 def _elsewhere(found, params):
     """The parameters moved by an element of every exact group, of any of its components."""
+    dtype = jnp.result_type(*[x for x in jax.tree.leaves(params) if is_floating(x)])
     for i, s in enumerate(found.exact):
         key = jax.random.fold_in(jax.random.key(0), i)
-        dtype = jnp.result_type(*[x for x in jax.tree.leaves(params) if is_floating(x)])
         params = s.action(s.group.random(key, scale=0.3, dtype=dtype), params)
     return params

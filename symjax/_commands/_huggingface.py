@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import require
+from .._checks import first_line, require
 from ..adapters import from_torch
 from ..checkpoints import load
 from ..checkpoints._door import has_weights
@@ -45,10 +45,9 @@ def _config(transformers, folder):
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"SOURCE has a config.json that transformers {transformers.__version__} cannot read "
-            f"({folder}): {first}"
+            f"({folder}): {first_line(error)}"
         ) from error
 
 
@@ -67,10 +66,9 @@ def _module(torch, transformers, config, shapes):
                 return kind(config).float().eval()
             return transformers.AutoModel.from_config(config, dtype=torch.float32).eval()
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"SOURCE is of the architecture {names[0] or config.model_type}, which transformers "
-            f"{transformers.__version__} cannot build: {first}"
+            f"{transformers.__version__} cannot build: {first_line(error)}"
         ) from error
 
 

@@ -19,6 +19,8 @@ from jax.core import Tracer
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from .._checks import first_line
+
 
 class _Removed:
     """Stands for an overload that torch no longer has; no call can meet it."""
@@ -273,7 +275,7 @@ def _what_stopped(error):
     """Why a module could not be traced, where, and what to do."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if not _is_machinery(f.filename)]
     where = f" (in {own[-1].filename}, line {own[-1].lineno}: {own[-1].line:.80})" if own else ""
-    first = str(error).strip().partition("\n")[0]
+    first = first_line(error)
     if isinstance(error, tensor.OperatorNotFound):
         return (
             f"`module` needs an operator that torchax {torchax.__version__} lacks{where}: {first}. "

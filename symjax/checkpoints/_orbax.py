@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._checks import require
+from .._checks import first_line, require
 from . import _tree
 from ._files import package
 
@@ -40,8 +40,9 @@ def _restored(path):
             tree = known.item_metadata.tree
             return orbax.restore(path.absolute(), restore_args=jax.tree.map(_as_saved(ocp), tree))
     except Exception as error:  # of Orbax, of TensorStore, and of JSON
-        first = str(error).strip().partition("\n")[0]
-        raise ValueError(f"`path` is no whole checkpoint of Orbax: {path}: {first}.") from error
+        raise ValueError(
+            f"`path` is no whole checkpoint of Orbax: {path}: {first_line(error)}."
+        ) from error
 
 
 def _as_saved(ocp):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .._checks import describe, is_floating, require
+from .._checks import describe, is_floating, is_inexact, require
 from ._names import flat, nearest, paired
 
 
@@ -54,7 +54,7 @@ def put(
         others[name].append(other)
     found = paired(others, arrays, "`arrays`")
     used = {name for names in found.values() for name in names}
-    spare = [name for name in arrays if name not in used and _is_inexact(arrays[name])]
+    spare = [name for name in arrays if name not in used and is_inexact(arrays[name])]
     require(
         not spare,
         f"`arrays` has {len(spare)} arrays that no leaf of `params` takes: "
@@ -65,10 +65,6 @@ def put(
     )
     values = [_one(leaf, arrays, found[name]) for name, leaf in leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(params), values)
-
-
-def _is_inexact(x):
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _one(leaf, arrays, names):

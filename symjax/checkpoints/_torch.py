@@ -5,15 +5,15 @@ interprets a few harmless instructions itself and refuses all others.
 """
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from .._checks import require
+from .._checks import first_line, require
 from ._files import package
+from ._tree import leaves
 
 EXTRA = "torch"
 
@@ -42,23 +42,17 @@ def _state(path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"`path` is not a whole file of tensors alone, and nothing else is ever unpickled: "
-            f"{path}: {first}"
+            f"{path}: {first_line(error)}"
         ) from error
     require(isinstance(state, dict), f"`path` holds no dictionary of tensors: {path}.")
     return state
 
 
-def _places(state: Any, before: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
+def _places(state):
     """(name, container, key, tensor) for the tensors in dictionaries and lists."""
-    items = state.items() if isinstance(state, dict) else enumerate(state)
-    for key, x in list(items):
-        if isinstance(x, dict | list):
-            yield from _places(x, f"{before}{key}.")
-        elif isinstance(x, package("torch", EXTRA).Tensor):
-            yield f"{before}{key}", state, key, x
+    return leaves(state, package("torch", EXTRA).Tensor, ".")
 
 
 def _is_parameter(x):

@@ -8,14 +8,18 @@ import numpy as np
 
 from .._checks import require
 
+ARRAYS = (jax.Array, np.ndarray, np.generic)
 
-def leaves(tree: Any, before: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
+
+def leaves(
+    tree: Any, kinds: Any = ARRAYS, dot: str = "/", before: str = ""
+) -> Iterator[tuple[str, Any, Any, Any]]:
     """(name, container, key, array) for the arrays in dictionaries and lists."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, x in list(items):
         if isinstance(x, dict | list):
-            yield from leaves(x, f"{before}{key}/")
-        elif isinstance(x, jax.Array | np.ndarray | np.generic):
+            yield from leaves(x, kinds, dot, f"{before}{key}{dot}")
+        elif isinstance(x, kinds):
             yield f"{before}{key}", tree, key, x
 
 

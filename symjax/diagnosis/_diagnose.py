@@ -17,7 +17,7 @@ from ..matching._elements import Element
 from ..matching._match import public_element
 from ..matching._state import with_shifts
 from ..matching._straight import straightened
-from ..matching._table import make_table
+from ..matching._table import host_leaves, make_table
 from ._explain import Problem, explain
 from ._gains import folded_and_left, not_folded
 from ._outputs import Outputs, constant, relative, shaken, stored_eps
@@ -144,7 +144,8 @@ def diagnose(
     straight = straightened(symmetries, params_a)
     symmetries = straight.symmetries
     table = make_table(symmetries, params_a)
-    problem = Problem(table, straight.forth(params_a), straight.forth(params_b), tolerance)
+    a, b = (straight.forth(host_leaves(p)) for p in (params_a, params_b))
+    problem = Problem(table, a, b, tolerance)
     found = explain(problem, rng)
     verdict = _Verdict(problem, outputs, params_a, params_b, eps, names, rng)
     found, culprits, said = _blamed(problem, found, names, apply, params_a, inputs, outputs, rng)

@@ -30,10 +30,7 @@ class Outputs:
         given = concrete_inputs(inputs, rng)
         # The batch of draws has a row for each kind: plain, and three times as large.
         drawn = random_inputs(given, DRAWS, rng)
-        pick = lambda x, i: x[i]
-        self.inputs = [given] + [
-            jax.tree.map(lambda x, i=i: pick(x, i), drawn) for i in range(DRAWS)
-        ]
+        self.inputs = [given, *(jax.tree.map(lambda x, i=i: x[i], drawn) for i in range(DRAWS))]
         self.wide = True
         try:
             first = self.rows(params)
@@ -46,15 +43,22 @@ class Outputs:
 
     def rows(self, params: PyTree) -> list[np.ndarray]:
         """All numbers of all outputs, a row for each input."""
-        with jax.enable_x64(True) if self.wide else contextlib.nullcontext():
-            cast = lambda tree: jax.tree.map(_wide, tree) if self.wide else tree
+        with self._width() as cast:
             params = cast(params)
             return [_flat(self.run(params, cast(x))) for x in self.inputs]
 
+    @contextlib.contextmanager
+    def _width(self):
+        """What brings a tree to the dtype of the computation, while that is allowed."""
+        if not self.wide:
+            yield lambda tree: tree
+            return
+        with jax.enable_x64(True):
+            yield lambda tree: jax.tree.map(_wide, tree)
+
     def unseen(self, params: PyTree, leaf: int, rng: np.random.Generator) -> np.ndarray:
         """The entries of a leaf on which no output depends, to first order, for any input."""
-        with jax.enable_x64(True) if self.wide else contextlib.nullcontext():
-            cast = lambda tree: jax.tree.map(_wide, tree) if self.wide else tree
+        with self._width() as cast:
             leaves, structure = jax.tree.flatten(cast(params))
             total = 0.0
             for x in map(cast, self.inputs):

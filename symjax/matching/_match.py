@@ -38,7 +38,7 @@ from ._search import (
 )
 from ._solvers import FLOOR, add
 from ._state import element_error, pull_back, start, with_shifts
-from ._straight import straightened
+from ._straight import Straight, straightened
 from ._table import host_leaves, make_table
 from ._units import find_units
 
@@ -197,11 +197,14 @@ def match_resolved(
 ) -> Match:
     """`match` by a tuple of symmetries, whatever they rest on, on models that fit."""
     # Activations are collected from the model itself, whose leaves are as they are.
-    straight = straightened(symmetries if collect is None else (), params_a)
-    symmetries = straight.symmetries or symmetries
+    straight = (
+        straightened(symmetries, params_a) if collect is None else Straight(tuple(symmetries), {})
+    )
+    symmetries = straight.symmetries
     table = make_table(symmetries, params_a)
     random = np.random.default_rng(np.asarray(jax.random.key_data(checked_key(key))).ravel())
-    target, leaves = straight.forth(params_a), straight.forth(params_b)
+    given_a, given_b = host_leaves(params_a), host_leaves(params_b)
+    target, leaves = straight.forth(given_a), straight.forth(given_b)
     floating = [i for i, leaf in enumerate(jax.tree.leaves(params_a)) if is_floating(leaf)]
 
     given, free = push_activations(table, symmetries, start(table, leaves), activations)
@@ -215,8 +218,8 @@ def match_resolved(
     return Match(
         public_element(table, symmetries, state, params_b),
         moved := public_params(table, own, params_b),
-        squared_distance(host_leaves(params_a), host_leaves(params_b), floating) ** 0.5,
-        squared_distance(host_leaves(params_a), host_leaves(moved), floating) ** 0.5,
+        squared_distance(given_a, given_b, floating) ** 0.5,
+        squared_distance(given_a, host_leaves(moved), floating) ** 0.5,
         sweeps,
         converged,
         name,

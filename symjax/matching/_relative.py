@@ -60,18 +60,11 @@ def move_by(
     """
     actions = moving_actions(symmetries)
     # What acts in other coordinates has no factors in a table, and stays at its identity.
-    order = sorted(
-        {
-            (order_of(g), i)
-            for i, a in enumerate(actions)
-            if not isinstance(a, PulledBack)
-            for g in a.group.factors
-        }
-    )
+    by_legs = {i: a for i, a in enumerate(actions) if not isinstance(a, PulledBack)}
+    order = sorted({(order_of(g), i) for i, a in by_legs.items() for g in a.group.factors})
     numbers = {(f.symmetry, f.number): i for i, f in enumerate(table.factors)}
     for rank, i in order:
-        action = actions[i]
-        assert not isinstance(action, PulledBack)
+        action = by_legs[i]
         if isinstance(action, ShiftAction):
             if str(numbers[i, 0]) in coordinates:
                 params = action(coordinates[str(numbers[i, 0])].reshape(-1), params)

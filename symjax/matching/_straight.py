@@ -8,7 +8,6 @@ are the same.
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -17,7 +16,7 @@ from ..actions._linear import find_leaf, leaf_names
 from ..actions._pullback import back, forth
 from ..discovery import Symmetry
 from ..groups import Permutation
-from ._table import base_group, host_leaves
+from ._table import base_group
 
 Leaves = tuple[np.ndarray, ...]
 
@@ -29,12 +28,12 @@ class Straight:
     symmetries: tuple[Symmetry, ...]
     steps: dict[int, Step]
 
-    def forth(self, params: PyTree) -> Leaves:
-        """The leaves in float64, in these coordinates."""
-        leaves = list(host_leaves(params))
+    def forth(self, leaves: Leaves) -> Leaves:
+        """The leaves of a model in these coordinates."""
+        rows = list(leaves)
         for i, step in self.steps.items():
-            leaves[i] = forth(step, leaves[i], 0.0, np)
-        return tuple(leaves)
+            rows[i] = forth(step, rows[i], 0.0, np)
+        return tuple(rows)
 
     def back(self, leaves: Leaves) -> Leaves:
         """The leaves as the model has them."""
@@ -42,12 +41,6 @@ class Straight:
         for i, step in self.steps.items():
             rows[i] = back(step, rows[i], 0.0, np)
         return tuple(rows)
-
-    def tree(self, params: PyTree) -> PyTree:
-        """Parameters in these coordinates; the same object where they are the model's own."""
-        if not self.steps:
-            return params
-        return jax.tree.unflatten(jax.tree.structure(params), self.forth(params))
 
 
 def straightened(symmetries: Sequence[Symmetry], params: PyTree) -> Straight:

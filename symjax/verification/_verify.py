@@ -234,6 +234,7 @@ def _one_draw(actions, apply, params, inputs, elements):
     require(bool(expected), "`apply` must return an array.")
     touched = sorted({place for moved, _ in tried for place in moved})
     stacked = [jnp.stack([moved.get(i, before[i]) for moved, _ in tried]) for i in touched]
+    # The numbers are there for actions that move nothing: a map needs something to run over.
     after = jax.lax.map(
         lambda new: outputs(_leaves(before, dict(zip(touched, new[1], strict=True)))),
         (jnp.arange(len(tried)), stacked),

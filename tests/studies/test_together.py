@@ -88,6 +88,9 @@ def ends(processes, within):
     finally:
         for process in processes:
             process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                pipe.close()  # left open, it is told as a fault of whatever test runs later
     return [p.returncode for p in processes], ["".join(words) for words in said]
 
 
